@@ -1,0 +1,35 @@
+/* clock.c - time, asked for in one room. */
+#include "base/clock.h"
+
+#include <errno.h>
+#include <time.h>
+
+static int64_t read_us(clockid_t id)
+{
+    struct timespec t;
+
+    clock_gettime(id, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+int64_t now_us(void)
+{
+    return read_us(CLOCK_MONOTONIC);
+}
+
+int64_t now_ms(void)
+{
+    return read_us(CLOCK_MONOTONIC) / 1000;
+}
+
+int64_t wall_ms(void)
+{
+    return read_us(CLOCK_REALTIME) / 1000;
+}
+
+void sleep_ms(int64_t ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000};
+
+    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &t, &t) == EINTR) {}
+}

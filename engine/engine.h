@@ -1,0 +1,89 @@
+/* engine.h - text in, pixels out. The only door of the engine: the worker sees nothing behind it.
+ *
+ *   engine_open(&g, &opts, &e);
+ *   engine_encode(g, prompt, &pos, &e);                         cached by prompt
+ *   engine_denoise(g, pos, NULL, &gen, &hooks, &z, &e);         gen.n_steps forward passes
+ *   engine_decode(g, z, &img, &e);                              RGB8
+ *   latent_free(z); embed_free(pos); engine_free(g);
+ *
+ * A result is a pure function of (model files, prompt, negative, gen) on one device class: not of threads, order or history.
+ * Errors are sentences; after ERR_DEVICE the process should end. One thread uses an engine at a time.
+ * Not here: sockets, jobs, PNG, files of results. */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/png.h" /* struct image */
+#include "base/str.h"
+
+struct engine;
+struct embed;  /* a prompt's conditioning, refined caption included; reference counted */
+struct latent; /* F32 [16, H/8, W/8], before VAE scaling */
+
+enum engine_part { ENGINE_TEXT = 1, ENGINE_IMAGE = 2, ENGINE_BOTH = 3 };
+enum engine_precision { ENGINE_AUTO, ENGINE_F32, ENGINE_BF16 };
+enum noise_kind { NOISE_TORCH_CUDA, NOISE_TORCH_CPU };
+
+struct engine_opts {
+    const char           *model_dir; /* diffusers folder */
+    const char           *device;    /* "cpu", "cuda:0", "auto" */
+    enum engine_part      parts;
+    enum engine_precision precision;
+    int                   n_threads; /* 0 = all that this process may use */
+    int                   cache_embeds; /* prompts kept; 0 = default */
+    /* may be NULL: called while opening, with the share done in 0..1 and a word */
+    void (*on_progress)(void *ctx, double done, const char *what);
+    void *ctx;
+};
+
+struct engine_profile { /* what the checkpoint is, and its defaults (MODEL.md s.7) */
+    char   name[32];       /* "turbo", "base" */
+    int    n_steps;        /* forward passes */
+    float  guidance, cfg_norm, cfg_trunc;
+    int    multiple_px;    /* width and height must be multiples of this (VAE scale x patch) */
+    int    tokens_max;     /* prompt ids kept */
+    uint8_t digest[32];    /* SHA-256 over configs, tokenizer and tensor headers: names the model cheaply */
+    char    about[256];    /* "6.15 B DiT, 4.02 B text encoder, bf16, cpu 2 threads avx2" */
+};
+
+struct gen {
+    int             width_px, height_px;
+    int             n_steps; /* forward passes, >= 1 */
+    float           guidance; /* diffusers convention: pred = pos + g (pos - neg); 0 = off */
+    float           cfg_norm; /* 0 = off; True of diffusers = 1.0 */
+    float           cfg_trunc;
+    uint64_t        seed;
+    enum noise_kind noise;
+    uint32_t        noise_threads; /* torch-cuda: total threads T of the device emulated (H100: 270336) */
+};
+
+struct gen_hooks {
+    void *ctx;
+    /* after each forward pass (done of n_steps); nonzero stops with ERR_CANCELED. May be NULL. */
+    int (*on_step)(void *ctx, int done, int n_steps);
+};
+
+int  engine_open(struct engine **out, const struct engine_opts *o, struct err *e);
+void engine_free(struct engine *g);
+const struct engine_profile *engine_profile(const struct engine *g);
+/* Refuses what cannot run (sizes, steps, NaN, memory) with the sentence and the nearest valid sizes. */
+int engine_check(const struct engine *g, const struct gen *gen, struct err *e);
+
+int  engine_encode(struct engine *g, struct str prompt, struct embed **out, struct err *e); /* free with embed_free */
+void embed_free(struct embed *p);
+/* Copies the raw prompt embedding F32 [n_tok, n_feat] for tests and tools; buffer of cap floats or NULL to ask sizes. */
+int embed_get(const struct embed *p, int64_t *n_tok, int64_t *n_feat, float *out, int64_t cap, struct err *e);
+
+/* neg is needed when gen->guidance > 0 (the embed of the negative prompt, "" when none), else NULL. */
+int engine_denoise(struct engine *g, const struct embed *pos, const struct embed *neg, const struct gen *gen, const struct gen_hooks *h,
+                   struct latent **out, struct err *e);
+int latent_get(const struct latent *z, int dim[3], const float **values, struct err *e); /* borrowed; dim = 16, H/8, W/8 */
+/* A latent from outside (tests, VAE-only work); copies values [dim0*dim1*dim2]. */
+int  latent_new(struct engine *g, const int dim[3], const float *values, struct latent **out, struct err *e);
+void latent_free(struct latent *z);
+int  engine_decode(struct engine *g, const struct latent *z, struct image *out, struct err *e); /* image_free */
+
+#endif

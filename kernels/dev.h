@@ -1,0 +1,66 @@
+/* dev.h - a device: its ops, its scratch, its sticky error, its measuring pass.
+ *
+ *   struct dev *d; dev_open(&d, "cpu", &opts, &e);
+ *   size_t mark = dev_mark(d); struct tensor h = dev_new2(d, DTYPE_F32, n, c); op_...(d, ...); dev_reset(d, mark);
+ *   if (dev_sync(d, &e)) ...        the first failure of any op since the last sync, once
+ *
+ * Scratch is a stack: mark / reset. dev_scratch_reserve() after a measuring pass makes it exactly as large as that pass needed;
+ * while d->measuring, dev_new() hands out tensors with data == NULL and ops do nothing.
+ * Weights: dev_weight() takes a host tensor that outlives the device (memory-mapped file). On the CPU it is borrowed as it is;
+ * on a GPU it is uploaded. One thread uses a dev at a time; ops may use many threads inside.
+ * A result never depends on the number of threads. */
+#ifndef KERNELS_DEV_H
+#define KERNELS_DEV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "kernels/tensor.h"
+
+enum precision { PRECISION_AUTO, PRECISION_F32, PRECISION_BF16 };
+
+struct dev_opts {
+    enum precision precision; /* of products (linear, conv, attention); AUTO: bf16 where the device multiplies it natively, else f32 */
+    int            n_threads; /* CPU only; 0 = all that this process may use */
+};
+
+struct ops;
+
+struct dev {
+    const struct ops *ops;
+    char              name[16];     /* "cpu", "cuda:0" */
+    char              about[128];   /* what people read: "AMD EPYC, 2 threads, avx2" */
+    int               ordinal;
+    enum precision    precision;    /* resolved: never AUTO */
+    enum dtype        act_type;     /* dtype of activations on this device: F32 on the CPU */
+    struct err        err;          /* sticky: ops after the first failure do nothing */
+    bool              measuring;
+    struct { char *base; size_t used, cap, high; } scratch;
+    void             *priv;         /* of the backend */
+};
+
+/* name: "cpu", "cuda:N" or "auto". ERR_DEVICE with a sentence when this build or machine has none. */
+int  dev_open(struct dev **out, const char *name, const struct dev_opts *o, struct err *e);
+void dev_close(struct dev *d);
+
+int           dev_scratch_reserve(struct dev *d, size_t bytes, struct err *e); /* only while the stack is empty */
+size_t        dev_mark(const struct dev *d);
+void          dev_reset(struct dev *d, size_t mark);
+struct tensor dev_new(struct dev *d, enum dtype type, int rank, const int64_t *dim); /* uninitialised; past the ceiling: sticky ERR_NOMEM */
+struct tensor dev_new1(struct dev *d, enum dtype type, int64_t n);
+struct tensor dev_new2(struct dev *d, enum dtype type, int64_t n, int64_t c);
+struct tensor dev_new3(struct dev *d, enum dtype type, int64_t a, int64_t b, int64_t c);
+
+/* Borrow (CPU) or upload (GPU) a host tensor for the life of the device. */
+int  dev_weight(struct dev *d, const struct tensor *host, struct tensor *out, struct err *e);
+/* Long-lived device memory outside the scratch stack (prompt cache, latents). */
+int  dev_alloc(struct dev *d, enum dtype type, int rank, const int64_t *dim, struct tensor *out, struct err *e);
+void dev_free(struct dev *d, struct tensor *t);
+int  dev_put(struct dev *d, struct tensor *dst, const void *host, size_t bytes, struct err *e); /* host -> device, dense */
+int  dev_get(struct dev *d, const struct tensor *src, void *host, size_t bytes, struct err *e); /* device -> host, dense; syncs */
+int  dev_sync(struct dev *d, struct err *e); /* waits; reports and clears the sticky error */
+void dev_fail(struct dev *d, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

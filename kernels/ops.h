@@ -1,0 +1,118 @@
+/* ops.h - THE SEAM: one signature per operation, one table per device, one checked front door.
+ *
+ *   op_linear(d, &y, &x, &w, NULL);          asserts shapes (a wrong one is a bug of ours), then d->ops->linear
+ *
+ * Every op returns void: a failure sticks in d->err and later ops do nothing; dev_sync() reports it once. With d->measuring or
+ * d->err set the front door returns at once. Activations have dtype d->act_type unless said; weights may be F32, BF16 or F16.
+ * Vectors ([c]) are weights or F32. Output may alias an input only where said. Shapes in brackets; nothing here knows a model.
+ * A new op needs two callers, or a measured 5 % of a step. */
+#ifndef KERNELS_OPS_H
+#define KERNELS_OPS_H
+
+#include "kernels/dev.h"
+#include "kernels/tensor.h"
+
+enum act { ACT_NONE, ACT_SILU };
+
+/* y = x w^T + bias.  x [n,k]  w [m,k]  y [n,m]  bias [m] or NULL.  x, y may be pitched. */
+typedef void op_linear_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias);
+/* y[i] = table[ids[i]].  table [vocab,c]  ids host array [n], in range (checked by the caller)  y [n,c] */
+typedef void op_embed_rows_f(struct dev *d, struct tensor *y, const struct tensor *table, const int32_t *ids);
+/* y = x / sqrt(mean(x^2) + eps) * w over the last dim.  x, y [n,c] or [n,h,c] (per head)  w [c].  y may be x. */
+typedef void op_rms_norm_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, float eps);
+/* y = (x - mean) / sqrt(var + eps) over the last dim, no affine.  x, y [n,c].  y may be x. */
+typedef void op_layer_norm_f(struct dev *d, struct tensor *y, const struct tensor *x, float eps);
+/* Group norm over (h, w, c/groups), affine, then act.  x, y [h,w,c] dense, channels last  w, b [c].  y may be x. */
+typedef void op_group_norm_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *b,
+                             int n_groups, float eps, enum act act);
+/* Rotary, interleaved pairs (DiT): (x[2i], x[2i+1]) rotated by table row n.  x [n,h,dh] in place  cos, sin F32 [n,dh/2] */
+typedef void op_rope_pairs_f(struct dev *d, struct tensor *x, const struct tensor *cos, const struct tensor *sin);
+/* Rotary, half-split (Qwen3 rotate_half): (x[i], x[i+dh/2]).  Shapes as above. */
+typedef void op_rope_halves_f(struct dev *d, struct tensor *x, const struct tensor *cos, const struct tensor *sin);
+/* y = softmax(scale * q k^T) v, per head; kv head = q head / (hq/hk); causal: query i sees keys 0..i.
+ * q [n,hq,dh]  k, v [m,hk,dh]  y [n,hq,dh]; all may be pitched.  y does not alias. */
+typedef void op_attention_f(struct dev *d, struct tensor *y, const struct tensor *q, const struct tensor *k, const struct tensor *v,
+                            float scale, bool causal);
+typedef void op_silu_f(struct dev *d, struct tensor *x);                                          /* in place */
+typedef void op_swiglu_f(struct dev *d, struct tensor *g, const struct tensor *up);               /* g = silu(g) * up  [n,c] */
+typedef void op_scale_rows_f(struct dev *d, struct tensor *x, const struct tensor *scale);        /* x *= 1 + scale[c]  [n,c] */
+typedef void op_gate_add_f(struct dev *d, struct tensor *x, const struct tensor *gate, const struct tensor *h); /* x += tanh(gate[c]) * h */
+typedef void op_add_f(struct dev *d, struct tensor *x, const struct tensor *h);                   /* x += h, same shape; h [c] adds to every row */
+typedef void op_axpy_f(struct dev *d, struct tensor *x, float a, const struct tensor *h);         /* x += a*h, F32 dense */
+/* y = [cos, sin](t * exp(-ln(1e4) k / half)), half = c/2.  y [1,c] */
+typedef void op_time_embed_f(struct dev *d, struct tensor *y, float t);
+/* Stride 1, zero padding k/2, optional residual.  x [h,w,ci]  w [co,ci,k,k], k 1 or 3, as stored  bias [co]
+ * add NULL or [h,w,co] (y = conv + bias + add; add may be y)  y [h,w,co].  y does not alias x. */
+typedef void op_conv2d_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
+                         const struct tensor *add);
+typedef void op_upsample2x_f(struct dev *d, struct tensor *y, const struct tensor *x);            /* nearest. x [h,w,c]  y [2h,2w,c] */
+/* Latent F32 [c,H,W] -> tokens [H/p*W/p, p*p*c], token order (h,w), features (ph,pw,c) with channel fastest. */
+typedef void op_patchify_f(struct dev *d, struct tensor *y, const struct tensor *z, int patch);
+/* The inverse, to F32 [c,H,W]; reads the first H/p*W/p rows of x. */
+typedef void op_unpatchify_f(struct dev *d, struct tensor *z, const struct tensor *x, int patch);
+/* Latent F32 [c,H,W] -> channels last act_type [H,W,c], y = z * mul + add. */
+typedef void op_to_nhwc_f(struct dev *d, struct tensor *y, const struct tensor *z, float mul, float add);
+typedef void op_copy_f(struct dev *d, struct tensor *y, const struct tensor *x);                  /* same shape, dtypes may differ, pitched is fine */
+typedef void op_fill_rows_f(struct dev *d, struct tensor *y, const struct tensor *row);           /* y[i] = row[c]  y [n,c] */
+/* U8 y = round(clamp(x/2 + 0.5, 0, 1) * 255), half to even.  x [h,w,3]  y [h,w,3] */
+typedef void op_to_rgb8_f(struct dev *d, struct tensor *y, const struct tensor *x);
+/* Host double sums of F32 dense tensors: |x|^2 (for cfg normalisation) in fixed order; and all finite? Both sync. */
+typedef double op_sum_squares_f(struct dev *d, const struct tensor *x);
+typedef bool   op_all_finite_f(struct dev *d, const struct tensor *x);
+
+struct ops {
+    const char        *name;
+    op_linear_f       *linear;
+    op_embed_rows_f   *embed_rows;
+    op_rms_norm_f     *rms_norm;
+    op_layer_norm_f   *layer_norm;
+    op_group_norm_f   *group_norm;
+    op_rope_pairs_f   *rope_pairs;
+    op_rope_halves_f  *rope_halves;
+    op_attention_f    *attention;
+    op_silu_f         *silu;
+    op_swiglu_f       *swiglu;
+    op_scale_rows_f   *scale_rows;
+    op_gate_add_f     *gate_add;
+    op_add_f          *add;
+    op_axpy_f         *axpy;
+    op_time_embed_f   *time_embed;
+    op_conv2d_f       *conv2d;
+    op_upsample2x_f   *upsample2x;
+    op_patchify_f     *patchify;
+    op_unpatchify_f   *unpatchify;
+    op_to_nhwc_f      *to_nhwc;
+    op_copy_f         *copy;
+    op_fill_rows_f    *fill_rows;
+    op_to_rgb8_f      *to_rgb8;
+    op_sum_squares_f  *sum_squares;
+    op_all_finite_f   *all_finite;
+};
+
+extern op_linear_f      op_linear;
+extern op_embed_rows_f  op_embed_rows;
+extern op_rms_norm_f    op_rms_norm;
+extern op_layer_norm_f  op_layer_norm;
+extern op_group_norm_f  op_group_norm;
+extern op_rope_pairs_f  op_rope_pairs;
+extern op_rope_halves_f op_rope_halves;
+extern op_attention_f   op_attention;
+extern op_silu_f        op_silu;
+extern op_swiglu_f      op_swiglu;
+extern op_scale_rows_f  op_scale_rows;
+extern op_gate_add_f    op_gate_add;
+extern op_add_f         op_add;
+extern op_axpy_f        op_axpy;
+extern op_time_embed_f  op_time_embed;
+extern op_conv2d_f      op_conv2d;
+extern op_upsample2x_f  op_upsample2x;
+extern op_patchify_f    op_patchify;
+extern op_unpatchify_f  op_unpatchify;
+extern op_to_nhwc_f     op_to_nhwc;
+extern op_copy_f        op_copy;
+extern op_fill_rows_f   op_fill_rows;
+extern op_to_rgb8_f     op_to_rgb8;
+extern op_sum_squares_f op_sum_squares;
+extern op_all_finite_f  op_all_finite;
+
+#endif
