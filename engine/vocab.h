@@ -1,0 +1,54 @@
+/* vocab.h - what a tokenizer.json says, checked: tokens, merges, added tokens.
+ *
+ *   struct vocab v;
+ *   vocab_parse(&v, json, &e);   ...   vocab_release(&v);
+ *
+ * The only room of the tokenizer that knows JSON. It accepts exactly the pipeline of Qwen2/Qwen3 (NFC, Split by the one known pattern,
+ * ByteLevel, BPE) and refuses everything else by name: no pattern of a file is ever compiled.
+ * Invariants of an accepted vocab: ids are dense 0..n_tokens-1 over model.vocab and added tokens together; each of the 256 bytes has a token;
+ * both parts of each merge and its result are tokens.
+ * Not here: applying it to text (tokenizer.c). */
+#ifndef ENGINE_VOCAB_H
+#define ENGINE_VOCAB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+
+#define VOCAB_FILE_MAX   (64u << 20)
+#define VOCAB_TOKENS_MAX 400000
+#define VOCAB_MERGES_MAX 400000
+#define VOCAB_TOKEN_MAX  512 /* bytes of one token's text, in the file's alphabet */
+#define VOCAB_ADDED_MAX  4096
+#define VOCAB_DEPTH_MAX  16
+
+struct vocab_merge {
+    int32_t left, right, result; /* ids; the rank is the index */
+};
+
+struct vocab_added {
+    struct str text; /* as it stands in raw text; never empty */
+    int32_t    id;
+    bool       special;
+};
+
+struct vocab {
+    int32_t             n_tokens;   /* largest id + 1 */
+    struct str         *token;      /* [n_tokens] bytes (the byte alphabet undone; added tokens: their text) */
+    int32_t             byte_id[256];
+    int32_t             n_merges;
+    struct vocab_merge *merge;      /* [n_merges] by rank */
+    int32_t             n_added;
+    struct vocab_added *added;      /* [n_added] */
+    bool                ignore_merges; /* a whole piece that is a token is taken as it is */
+    char               *text;       /* all texts */
+};
+
+/* Copies what it needs out of json. ERR_FORMAT, ERR_LIMIT, ERR_NOMEM; on error v is released. */
+int  vocab_parse(struct vocab *v, struct str json, struct err *e);
+void vocab_release(struct vocab *v);
+
+#endif
