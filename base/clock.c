@@ -33,3 +33,22 @@ void sleep_ms(int64_t ms)
 
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &t, &t) == EINTR) {}
 }
+
+void clock_iso(int64_t ms, char out[CLOCK_ISO_BYTES])
+{
+    time_t    s = (time_t)(ms / 1000);
+    struct tm t;
+
+    if (ms < 0 || !gmtime_r(&s, &t) || t.tm_year > 9999 - 1900) { /* four digits of year, or the start of time */
+        s = 0;
+        ms = 0;
+        gmtime_r(&s, &t);
+    }
+    strftime(out, CLOCK_ISO_BYTES, "%Y-%m-%dT%H:%M:%S", &t);
+    out[19] = '.';
+    out[20] = (char)('0' + ms / 100 % 10);
+    out[21] = (char)('0' + ms / 10 % 10);
+    out[22] = (char)('0' + ms % 10);
+    out[23] = 'Z';
+    out[24] = 0;
+}
