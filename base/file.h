@@ -3,7 +3,8 @@
  *   struct file_map m; if (file_map_open(&m, path, &e)) ...   m.at[0..m.len)   file_map_close(&m);
  *   file_write(path, bytes, len, FILE_REPLACE, &e);            a reader sees the old file, no file or the whole new one
  *
- * A temporary is named ".<name>.<pid>.tmp" in the target's folder and is unlinked when anything fails.
+ * A temporary is named ".<name>.<pid>-<8 hex>.tmp" in the target's folder (two writers never share one) and is unlinked when anything
+ * fails. A target that exists and is not a regular file (/dev/null, a folder) is refused.
  * Not here: what the bytes mean. */
 #ifndef BASE_FILE_H
 #define BASE_FILE_H

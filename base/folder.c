@@ -1,0 +1,134 @@
+/* folder.c - names and folders: the second half of file.h.
+ * Believes: a folder tree that we remove was made by us and is at most DEPTH_MAX deep; links in it are removed, never followed.
+ * Not here: contents of files (file.c). */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+#define PATH_BYTES     4096
+#define DEPTH_MAX      32 /* one descriptor is held for each level */
+#define NAME_BYTES_MAX 200
+
+bool file_exists(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0;
+}
+
+bool file_is_folder(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int file_make_folder(const char *path, struct err *e)
+{
+    char   part[PATH_BYTES];
+    size_t n = strlen(path);
+
+    if (n == 0) return err_set(e, ERR_ARG, "the name of the folder is empty");
+    if (n >= sizeof part) return err_set(e, ERR_LIMIT, "%.80s...: the path is longer than %d bytes", path, PATH_BYTES - 1);
+    memcpy(part, path, n + 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (part[i] != '/' && part[i] != 0) continue;
+        part[i] = 0;
+        if (mkdir(part, 0777) && !file_is_folder(part)) {
+            if (errno == EEXIST) return err_set(e, ERR_IO, "%s: a folder is needed here but this is a file", part);
+            return err_errno(e, ERR_IO, "%s: the folder cannot be made", part);
+        }
+        part[i] = path[i];
+    }
+    return 0;
+}
+
+/* Removes all in the folder name under parent_fd, then the folder. root is for the sentence. */
+static int remove_folder(int parent_fd, const char *name, const char *root, int depth, struct err *e)
+{
+    int            fd, rc = 0;
+    DIR           *dir;
+    struct dirent *d;
+
+    if (depth > DEPTH_MAX) return err_set(e, ERR_LIMIT, "%s: is more than %d folders deep", root, DEPTH_MAX);
+    fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        rc = err_errno(e, ERR_IO, "%s: folder '%s' cannot be opened", root, name);
+        if (fd >= 0) close(fd);
+        return rc;
+    }
+    while (rc == 0 && (d = readdir(dir))) {
+        struct stat st;
+
+        if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0) continue;
+        if (fstatat(fd, d->d_name, &st, AT_SYMLINK_NOFOLLOW)) {
+            if (errno != ENOENT) rc = err_errno(e, ERR_IO, "%s: '%s' cannot be examined", root, d->d_name);
+        } else if (S_ISDIR(st.st_mode)) {
+            rc = remove_folder(fd, d->d_name, root, depth + 1, e);
+        } else if (unlinkat(fd, d->d_name, 0) && errno != ENOENT) {
+            rc = err_errno(e, ERR_IO, "%s: '%s' cannot be removed", root, d->d_name);
+        }
+    }
+    closedir(dir);
+    if (rc == 0 && unlinkat(parent_fd, name, AT_REMOVEDIR) && errno != ENOENT)
+        rc = err_errno(e, ERR_IO, "%s: folder '%s' cannot be removed", root, name);
+    return rc;
+}
+
+int file_remove_tree(const char *path, struct err *e)
+{
+    struct stat st;
+
+    if (lstat(path, &st)) return errno == ENOENT ? 0 : err_errno(e, ERR_IO, "%s: cannot be examined", path);
+    if (!S_ISDIR(st.st_mode)) return err_set(e, ERR_ARG, "%s: is not a folder", path);
+    return remove_folder(AT_FDCWD, path, path, 1, e);
+}
+
+int file_temp_folder(const char *prefix, char *path, size_t path_cap, struct err *e)
+{
+    const char *tmp = secure_getenv("TMPDIR");
+    int         n;
+
+    if (!tmp || tmp[0] != '/') tmp = "/tmp";
+    n = snprintf(path, path_cap, "%s/%s-XXXXXX", tmp, prefix);
+    if (n < 0 || (size_t)n >= path_cap) return err_set(e, ERR_LIMIT, "TMPDIR is too long: a temporary name may have %zu bytes", path_cap - 1);
+    if (!mkdtemp(path)) return err_errno(e, ERR_IO, "%s: the temporary folder cannot be made (TMPDIR names another place)", path);
+    return 0;
+}
+
+int file_join(char *path, size_t path_cap, const char *dir, const char *name, struct err *e)
+{
+    size_t n = strlen(dir);
+    int    len = snprintf(path, path_cap, "%s%s%s", dir, n && dir[n - 1] != '/' ? "/" : "", name);
+
+    if (len >= 0 && (size_t)len < path_cap) return 0;
+    return err_set(e, ERR_LIMIT, "%.80s.../%.80s: the path is longer than %zu bytes", dir, name, path_cap - 1);
+}
+
+bool file_name_ok(struct str name)
+{
+    if (name.len == 0 || name.len > NAME_BYTES_MAX || name.at[0] == '.' || name.at[0] == '-' || !str_utf8_ok(name)) return false;
+    for (size_t i = 0; i < name.len; i++) {
+        unsigned char c = (unsigned char)name.at[i];
+        if (c < 0x20 || c == 0x7F || c == '/' || c == '\\') return false;
+        if (c == 0xC2 && (unsigned char)name.at[i + 1] < 0xA0) return false; /* U+0080..U+009F */
+    }
+    return true;
+}
+
+int64_t file_free_bytes(const char *path)
+{
+    struct statvfs v;
+
+    if (statvfs(path, &v)) return -1;
+    return (int64_t)(v.f_bavail * v.f_frsize);
+}
