@@ -16,6 +16,7 @@
 #define STEPS_MAX          200          /* forward passes */
 #define GUIDANCE_MAX       100.0f
 #define CFG_NORM_MAX       100.0f
+#define CFG_TRUNC_MAX      100.0f       /* compared with a time in 0..1: past 1 it never cuts */
 #define RNG_THREADS_MAX    (1u << 24)   /* torch-cuda grid */
 #define JOB_TASKS_MAX      100000       /* images in one job */
 #define SUBMIT_ITEMS_MAX   256          /* items in one SUBMIT */
