@@ -22,7 +22,7 @@
 
 struct tokenizer;
 
-#define TOKENIZER_TEXT_MAX (64u << 20) /* bytes of one text; the prompt's own limit is checked by the caller */
+#define TOKENIZER_TEXT_MAX (4u << 20) /* bytes of one text; the prompt's own limit is checked by the caller */
 
 /* Reads dir/tokenizer.json. ERR_IO: cannot be read; ERR_FORMAT: not a tokenizer of this kind; ERR_LIMIT: over a bound of vocab.h.
  * *out is owned by the caller, and untouched on error. */
@@ -35,6 +35,9 @@ void tokenizer_free(struct tokenizer *t); /* NULL is fine */
  * (the kept ids are those of the whole text, as a truncation on the right wants). ids may be NULL when cap is 0.
  * ERR_ARG: the text is not valid UTF-8 (the sentence names the byte offset); ERR_LIMIT: longer than TOKENIZER_TEXT_MAX. */
 int tokenizer_encode(const struct tokenizer *t, struct str text, int32_t *ids, size_t cap, size_t *n, struct err *e);
+
+/* Offset of the first byte that is not UTF-8, or text.len. U+0000 is a character like others here: the vocabulary has a token for it. */
+size_t tokenizer_text_bad_at(struct str text);
 
 size_t  tokenizer_vocab(const struct tokenizer *t);                      /* largest id + 1: rows that the embedding must have */
 int32_t tokenizer_id(const struct tokenizer *t, struct str added);       /* id of an added token by its text, or -1 */
