@@ -233,6 +233,7 @@ static int read_jumping(struct reader *r)
     png_set_user_limits(r->png, PNG_SIDE_MAX_PX, PNG_SIDE_MAX_PX);
     png_set_chunk_cache_max(r->png, CHUNKS_MAX);
     png_set_chunk_malloc_max(r->png, CHUNK_MAX_BYTES);
+    png_set_benign_errors(r->png, 0); /* a text dropped with a warning would be a loss nobody hears of */
     png_set_crc_action(r->png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
     png_read_info(r->png, r->info);
     ask_rgb8(r->png);
