@@ -33,7 +33,8 @@ rows() {
     word 'sodium|crypto_|getrandom'                                   base/hash.c
     word 'pcre2_|utf8proc_|include <(pcre2|utf8proc)'                 engine/tokenizer*.c
 
-    ban 'strcpy strcat strncpy strncat sprintf vsprintf gets atoi atol atoll atof strtok rand srand system alloca'
+    ban 'strcpy strcat strncpy strncat sprintf vsprintf gets atoi atol atoll atof strtok rand srand alloca' ''
+    ban 'system popen' tests/                                         # tests may ask a shell
     size 620
 }
 
@@ -78,9 +79,9 @@ word() {
     grep -Ev "^(tests/|($rooms)[^:]*:)" "$tmp/code" | tell "^[^:]*:[0-9]+:(.*[^A-Za-z0-9_])?($name)" "this word lives in $* only"
 }
 
-ban() {
+ban() { # names, the folder where they are free ('' = nowhere)
     names=$(echo "$1" | tr ' ' '|')
-    tell "^[^:]*:[0-9]+:(.*[^A-Za-z0-9_])?($names)[ \t]*\(" 'banned call' < "$tmp/code"
+    grep -Ev "^${2:-:}" "$tmp/code" | tell "^[^:]*:[0-9]+:(.*[^A-Za-z0-9_])?($names)[ \t]*\(" 'banned call'
 }
 
 size() { awk -F: -v max="$1" '$2 > max { print $1 ":" $2 ": has " $2 " lines, at most " max }' "$tmp/sizes" >> "$tmp/told"; }
@@ -113,7 +114,8 @@ self_test() {
     trespass worker/t.c 'clock_gettime(0, &t);';       trespass broker/t.c 'id = time(NULL);';         trespass proto/s.c 'crypto_sign(p);'
     trespass engine/rx.c 'pcre2_match(p);';            trespass client/u.c 'utf8proc_NFC(p);';         trespass engine/sw.c '#ifdef USE_CUDA'
     trespass engine/sw.h '#if defined(ZFARM_X)'
-    for call in strcpy strcat strncpy strncat sprintf vsprintf gets atoi atol atoll atof strtok rand srand system alloca; do trespass "tests/base/$call.c" "x = $call (y);"; done
+    for call in strcpy strcat strncpy strncat sprintf vsprintf gets atoi atol atoll atof strtok rand srand alloca; do trespass "tests/base/$call.c" "x = $call (y);"; done
+    trespass worker/sh.c 'rc = system(x);';            trespass client/sh.c 'f = popen(x);';           sketch tests/base/sh.c 'rc = system(x);'
     sketch broker/long.c ''; yes '' | head -619 >> "$tmp/sketch/broker/long.c"; echo 'broker/long.c:621: ' >> "$tmp/expected"
     mkdir -p "$tmp/sketch/client"; echo 'int x;' > "$tmp/sketch/client/bald.c"; echo 'client/bald.c:1: ' >> "$tmp/expected"
     # innocent: the word in its room, in a comment, in a string, inside another name; guards; a file of just the right size
