@@ -22,9 +22,13 @@ else()
 endif()
 message(STATUS "zfarm: CUDA ${use_cuda}")
 add_library(kernels STATIC ${kernels_src} ${cuda_src})
-# -Wconversion is not sane in arithmetic on int64 indices and floats; -O3 and no errno for the loops
-target_compile_options(kernels PRIVATE $<$<COMPILE_LANGUAGE:C>:${WARN}> $<$<COMPILE_LANGUAGE:C>:-O3> $<$<COMPILE_LANGUAGE:C>:-fno-math-errno>)
-target_link_libraries(kernels PUBLIC base ${DNNL_LIB} m)
+# -Wconversion is not sane in arithmetic on int64 indices and floats. For the loops: -O3, no errno, no traps, FMA, "omp simd" (which alone
+# may reorder a sum); NaN and infinity keep their meaning.
+set(kernels_opts -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd)
+target_compile_options(kernels PRIVATE "$<$<COMPILE_LANGUAGE:C>:${WARN};${kernels_opts}>")
+# libgomp is what oneDNN runs on: pool.c holds it to one thread per thread of ours
+find_library(GOMP_LIB NAMES gomp libgomp.so.1 REQUIRED)
+target_link_libraries(kernels PUBLIC base ${DNNL_LIB} ${GOMP_LIB} Threads::Threads m)
 if(use_cuda)
   target_link_libraries(kernels PUBLIC CUDA::cudart_static)
 endif()

@@ -21,6 +21,8 @@
 
 enum precision { PRECISION_AUTO, PRECISION_F32, PRECISION_BF16 };
 
+#define DEV_THREADS_MAX 1024
+
 struct dev_opts {
     enum precision precision; /* of products (linear, conv, attention); AUTO: bf16 where the device multiplies it natively, else f32 */
     int            n_threads; /* CPU only; 0 = all that this process may use */

@@ -60,8 +60,24 @@ typedef void op_to_rgb8_f(struct dev *d, struct tensor *y, const struct tensor *
 typedef double op_sum_squares_f(struct dev *d, const struct tensor *x);
 typedef bool   op_all_finite_f(struct dev *d, const struct tensor *x);
 
+/* What dev.c needs of a backend: memory, copies, waiting. Plain bytes on the device. */
+typedef void *dev_take_f(struct dev *d, size_t bytes);                                             /* NULL when there is no more */
+typedef void  dev_give_f(struct dev *d, void *at, size_t bytes);
+typedef int   dev_put_f(struct dev *d, void *to, const void *host, size_t bytes, struct err *e);
+typedef int   dev_get_f(struct dev *d, const void *at, void *host, size_t bytes, struct err *e);   /* after all work queued so far */
+typedef int   dev_weight_f(struct dev *d, const struct tensor *host, struct tensor *out, struct err *e);
+typedef int   dev_wait_f(struct dev *d, struct err *e);
+typedef void  dev_end_f(struct dev *d);                                                            /* frees d->priv */
+
 struct ops {
     const char        *name;
+    dev_take_f        *take;
+    dev_give_f        *give;
+    dev_put_f         *put;
+    dev_get_f         *get;
+    dev_weight_f      *weight;
+    dev_wait_f        *wait;
+    dev_end_f         *end;
     op_linear_f       *linear;
     op_embed_rows_f   *embed_rows;
     op_rms_norm_f     *rms_norm;

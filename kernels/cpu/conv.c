@@ -1,0 +1,277 @@
+/* conv.c - 3x3 and 1x1 convolutions on channels-last pictures, in horizontal strips of fixed height.
+ *
+ * A strip is one single-threaded oneDNN convolution; its halo rows are read from the picture itself, so only the top and bottom strips have
+ * padding: at most three shapes per call (first, middle, last). The cut depends on the shape alone, so the result does not depend on the
+ * number of threads. Primitives are made per call (oneDNN keeps the code it generated). Weights are put into oneDNN's own order once and
+ * kept by their address, which must stay theirs for the life of the device (dev_free() forgets).
+ * PRECISION_BF16: x and w are rounded to bf16, sums in F32; with the CPU's own bf16 convolutions where it has them.
+ * Not here: other strides and paddings. */
+#include <assert.h>
+#include <dnnl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "kernels/cpu/common.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/half.h"
+
+enum { STRIP_BYTES = 4 << 20, STRIP_PIXELS_MIN = 256, STRIPS_WISHED = 16, SHAPES = 3 };
+
+/* Weights in oneDNN's order. */
+struct conv_weight {
+    const void         *at; /* as stored */
+    enum dtype          type;
+    bool                bf16;
+    dnnl_memory_desc_t  md; /* of data; with dims co, ci, k, k */
+    void               *data;
+    struct conv_weight *next;
+};
+
+/* A strip's primitive. */
+struct shape {
+    int64_t                   height, top, bottom; /* rows of y; padding rows above and below */
+    dnnl_primitive_desc_t     desc;
+    dnnl_primitive_t          prim;
+    const struct conv_weight *weight;
+};
+
+struct job {
+    struct cpu  *c;
+    const float *x, *bias, *add;
+    float       *y;
+    int64_t      h, w, ci, co, k, strip;
+    bool         bf16, native;
+    struct shape shape[SHAPES];
+    int          n_shapes;
+    _Atomic bool failed;
+};
+
+void cpu_conv_forget(struct cpu *c, const void *at, size_t bytes)
+{
+    struct conv_weight *w, *next;
+
+    LL_FOREACH_SAFE(c->conv, w, next) {
+        if (at && ((const char *)w->at < (const char *)at || (const char *)w->at >= (const char *)at + bytes)) continue;
+        LL_DELETE(c->conv, w);
+        free(w->data);
+        free(w);
+    }
+}
+
+/* The primitive of a strip; weights in the order oneDNN likes. */
+static int describe(struct job *j, struct shape *s)
+{
+    dnnl_data_type_t        type = j->native ? dnnl_bf16 : dnnl_f32;
+    int64_t                 halo = j->k / 2, rows = s->height + 2 * halo - s->top - s->bottom;
+    dnnl_memory_desc_t      x, w, b, y;
+    dnnl_convolution_desc_t op;
+    dnnl_primitive_attr_t   attr = NULL;
+    dnnl_post_ops_t         post = NULL;
+    int                     bad;
+
+    bad = dnnl_memory_desc_init_by_tag(&x, 4, (dnnl_dims_t){1, j->ci, rows, j->w}, type, dnnl_nhwc) ||
+          dnnl_memory_desc_init_by_tag(&w, 4, (dnnl_dims_t){j->co, j->ci, j->k, j->k}, type, dnnl_format_tag_any) ||
+          dnnl_memory_desc_init_by_tag(&b, 1, (dnnl_dims_t){j->co}, dnnl_f32, dnnl_a) ||
+          dnnl_memory_desc_init_by_tag(&y, 4, (dnnl_dims_t){1, j->co, s->height, j->w}, dnnl_f32, dnnl_nhwc) ||
+          dnnl_convolution_forward_desc_init(&op, dnnl_forward_inference, dnnl_convolution_direct, &x, &w, &b, &y, (dnnl_dims_t){1, 1},
+                                             (dnnl_dims_t){s->top, halo}, (dnnl_dims_t){s->bottom, halo}) ||
+          dnnl_primitive_attr_create(&attr) || dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) ||
+          dnnl_post_ops_create(&post) || (j->add && dnnl_post_ops_append_sum(post, 1.0f)) || dnnl_primitive_attr_set_post_ops(attr, post) ||
+          dnnl_primitive_desc_create(&s->desc, &op, attr, j->c->engine, NULL) || dnnl_primitive_create(&s->prim, s->desc);
+    if (post) dnnl_post_ops_destroy(post);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    return bad ? ERR_DEVICE : 0;
+}
+
+/* w as stored -> w->data in the order of w->md. */
+static int reorder(struct job *j, const struct tensor *from, struct conv_weight *w)
+{
+    int64_t               n = tensor_count(from);
+    void                 *plain = malloc((size_t)n * (j->native ? sizeof(uint16_t) : sizeof(float)));
+    dnnl_memory_desc_t    md;
+    dnnl_primitive_desc_t desc = NULL;
+    dnnl_primitive_t      prim = NULL;
+    dnnl_memory_t         src = NULL, dst = NULL;
+    dnnl_stream_t         stream = NULL;
+    dnnl_exec_arg_t       arg[2];
+    int                   bad;
+
+    w->data = aligned_alloc(64, (dnnl_memory_desc_get_size(&w->md) + 63) / 64 * 64);
+    if (!plain || !w->data) {
+        free(plain);
+        return ERR_NOMEM;
+    }
+    if (j->native) to_bf16(plain, from->data, from->type, n);
+    else if (j->bf16) to_f32_bf16(plain, from->data, from->type, n);
+    else to_f32(plain, from->data, from->type, n);
+    bad = dnnl_memory_desc_init_by_tag(&md, 4, (dnnl_dims_t){j->co, j->ci, j->k, j->k}, j->native ? dnnl_bf16 : dnnl_f32, dnnl_oihw) ||
+          dnnl_reorder_primitive_desc_create(&desc, &md, j->c->engine, &w->md, j->c->engine, NULL) || dnnl_primitive_create(&prim, desc) ||
+          dnnl_memory_create(&src, &md, j->c->engine, plain) || dnnl_memory_create(&dst, &w->md, j->c->engine, w->data) ||
+          dnnl_stream_create(&stream, j->c->engine, dnnl_stream_default_flags);
+    if (!bad) {
+        arg[0] = (dnnl_exec_arg_t){DNNL_ARG_FROM, src};
+        arg[1] = (dnnl_exec_arg_t){DNNL_ARG_TO, dst};
+        bad = dnnl_primitive_execute(prim, stream, 2, arg) || dnnl_stream_wait(stream);
+    }
+    if (stream) dnnl_stream_destroy(stream);
+    if (dst) dnnl_memory_destroy(dst);
+    if (src) dnnl_memory_destroy(src);
+    if (prim) dnnl_primitive_destroy(prim);
+    if (desc) dnnl_primitive_desc_destroy(desc);
+    free(plain);
+    return bad ? ERR_DEVICE : 0;
+}
+
+/* The kept weights in the order a shape wants, or new ones. */
+static int find_weight(struct job *j, const struct tensor *from, struct shape *s)
+{
+    const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(s->desc, dnnl_query_weights_md, 0);
+    struct conv_weight       *w;
+    int                       rc;
+
+    LL_FOREACH(j->c->conv, w) {
+        if (w->at == from->data && w->type == from->type && w->bf16 == j->bf16 && dnnl_memory_desc_equal(&w->md, md)) break;
+    }
+    if (!w) {
+        w = calloc(1, sizeof *w);
+        if (!w) return ERR_NOMEM;
+        w->at = from->data;
+        w->type = from->type;
+        w->bf16 = j->bf16;
+        w->md = *md;
+        rc = reorder(j, from, w);
+        if (rc) {
+            free(w->data);
+            free(w);
+            return rc;
+        }
+        LL_PREPEND(j->c->conv, w);
+    }
+    s->weight = w;
+    return 0;
+}
+
+/* Strip i of the picture: its rows and padding. */
+static struct shape strip_of(const struct job *j, int64_t i)
+{
+    struct shape s = {.height = j->h - i * j->strip < j->strip ? j->h - i * j->strip : j->strip};
+
+    s.top = i == 0 ? j->k / 2 : 0;
+    s.bottom = i * j->strip + s.height == j->h ? j->k / 2 : 0;
+    return s;
+}
+
+static struct shape *find_shape(struct job *j, const struct shape *like)
+{
+    for (int i = 0; i < j->n_shapes; i++) {
+        struct shape *s = &j->shape[i];
+
+        if (s->height == like->height && s->top == like->top && s->bottom == like->bottom) return s;
+    }
+    return NULL;
+}
+
+static int run_strip(struct job *j, const struct shape *s, const void *x, float *y, void *lib)
+{
+    static const struct { int arg; dnnl_query_t what; int index; } part[5] = {{DNNL_ARG_SRC, dnnl_query_src_md, 0},
+                                                                              {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0},
+                                                                              {DNNL_ARG_BIAS, dnnl_query_weights_md, 1},
+                                                                              {DNNL_ARG_DST, dnnl_query_dst_md, 0},
+                                                                              {DNNL_ARG_SCRATCHPAD, dnnl_query_scratchpad_md, 0}};
+    void           *at[5] = {(void *)x, s->weight->data, (void *)j->bias, y, lib}; /* oneDNN only reads the first three */
+    dnnl_exec_arg_t arg[5] = {{0, NULL}};
+    dnnl_stream_t   stream = NULL;
+    int             bad = dnnl_stream_create(&stream, j->c->engine, dnnl_stream_default_flags);
+
+    for (int i = 0; i < 5 && !bad; i++) {
+        arg[i].arg = part[i].arg;
+        bad = dnnl_memory_create(&arg[i].memory, dnnl_primitive_desc_query_md(s->desc, part[i].what, part[i].index), j->c->engine, at[i]);
+    }
+    bad = bad || dnnl_primitive_execute(s->prim, stream, 5, arg) || dnnl_stream_wait(stream);
+    for (int i = 0; i < 5; i++) {
+        if (arg[i].memory) dnnl_memory_destroy(arg[i].memory);
+    }
+    if (stream) dnnl_stream_destroy(stream);
+    return bad;
+}
+
+static void strip(void *ctx, int64_t chunk, int thread)
+{
+    struct job         *j = ctx;
+    const struct shape  like = strip_of(j, chunk);
+    const struct shape *s = find_shape(j, &like);
+    int64_t             halo = j->k / 2, row = chunk * j->strip - halo + s->top, rows = s->height + 2 * halo - s->top - s->bottom;
+    int64_t             n_x = rows * j->w * j->ci, line_y = j->w * j->co;
+    const float        *x = j->x + row * j->w * j->ci;
+    float              *y = j->y + chunk * j->strip * line_y, *scratch = pool_scratch(j->c->pool, thread);
+    char               *lib = (char *)scratch + (j->bf16 ? (size_t)(n_x + 15) / 16 * 64 : 0);
+
+    if (j->native) to_bf16((uint16_t *)scratch, x, DTYPE_F32, n_x);
+    else if (j->bf16) round_bf16(scratch, x, n_x);
+    if (j->add && j->add != j->y) memcpy(y, j->add + chunk * j->strip * line_y, (size_t)(s->height * line_y) * sizeof *y);
+    if (run_strip(j, s, j->bf16 ? scratch : x, y, lib)) j->failed = true;
+}
+
+/* Rows per strip: enough pixels to be worth a call, enough strips for many threads, input within STRIP_BYTES. By shape alone. */
+static int64_t strip_height(const struct job *j)
+{
+    int64_t line_bytes = j->w * (j->ci > j->co ? j->ci : j->co) * (int64_t)sizeof(float);
+    int64_t most = STRIP_BYTES / line_bytes - 2 * (j->k / 2), wish = (j->h + STRIPS_WISHED - 1) / STRIPS_WISHED;
+
+    if (wish * j->w < STRIP_PIXELS_MIN) wish = (STRIP_PIXELS_MIN + j->w - 1) / j->w;
+    if (wish > most) wish = most;
+    if (wish > j->h) wish = j->h;
+    return wish > 0 ? wish : 1;
+}
+
+/* Makes the primitives of all strips; scratch: the most bytes oneDNN needs in one. */
+static int plan(struct job *j, const struct tensor *w, int64_t n_strips, size_t *scratch)
+{
+    int64_t which[SHAPES] = {0, 1, n_strips - 1};
+
+    for (int i = 0; i < SHAPES; i++) {
+        struct shape like = strip_of(j, which[i]), *s = &j->shape[j->n_shapes];
+        size_t       bytes;
+        int          rc;
+
+        if (which[i] >= n_strips || find_shape(j, &like)) continue;
+        *s = like;
+        j->n_shapes++;
+        rc = describe(j, s);
+        if (!rc) rc = find_weight(j, w, s);
+        if (rc) return rc;
+        bytes = dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(s->desc, dnnl_query_scratchpad_md, 0));
+        if (bytes > *scratch) *scratch = bytes;
+    }
+    return 0;
+}
+
+void cpu_conv2d(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
+                const struct tensor *add)
+{
+    struct cpu *c = cpu_of(d);
+    struct job  j = {.c = c, .x = x->data, .add = add ? add->data : NULL, .y = y->data, .h = x->dim[0], .w = x->dim[1], .ci = x->dim[2],
+                     .co = w->dim[0], .k = w->dim[2], .bf16 = d->precision == PRECISION_BF16};
+    int64_t     n_strips;
+    size_t      bytes = 0;
+    int         before, rc;
+
+    if (!(j.bias = cpu_vec(d, bias, 0))) return;
+    j.native = j.bf16 && c->native_bf16;
+    j.strip = strip_height(&j);
+    n_strips = (j.h + j.strip - 1) / j.strip;
+    before = pool_quiet(); /* a primitive remembers how many threads there were when it was made */
+    rc = plan(&j, w, n_strips, &bytes);
+    pool_unquiet(before);
+    if (j.bf16) bytes += (size_t)((j.strip + 2 * (j.k / 2)) * j.w * j.ci + 16) * sizeof(float);
+    if (!rc) rc = pool_reserve(c->pool, bytes);
+    if (!rc) pool_for(c->pool, n_strips, strip, &j);
+    for (int i = 0; i < j.n_shapes; i++) {
+        if (j.shape[i].prim) dnnl_primitive_destroy(j.shape[i].prim);
+        if (j.shape[i].desc) dnnl_primitive_desc_destroy(j.shape[i].desc);
+    }
+    if (rc == ERR_NOMEM) dev_fail(d, ERR_NOMEM, "cpu: no memory for a convolution of %lld to %lld channels", (long long)j.ci, (long long)j.co);
+    else if (rc || j.failed) dev_fail(d, ERR_DEVICE, "cpu: oneDNN refused a convolution of %lld to %lld channels", (long long)j.ci, (long long)j.co);
+}

@@ -1,0 +1,65 @@
+/* cpu.h - the CPU backend's door, and what its files share.
+ * Activations are F32. Weights may be F32, BF16 or F16 and are widened tile by tile, never as a whole model.
+ * Not here: shapes (checked in ops.c before). */
+#ifndef KERNELS_CPU_CPU_H
+#define KERNELS_CPU_CPU_H
+
+#include "kernels/cpu/pool.h"
+#include "kernels/dev.h"
+#include "kernels/ops.h"
+
+int cpu_open(struct dev *d, const struct dev_opts *o, struct err *e);
+
+/* d->priv of a CPU device. */
+struct cpu {
+    struct pool *pool;
+    bool         native_bf16; /* the CPU multiplies bf16 itself: oneDNN's bf16 primitives; else round and multiply in f32 */
+    struct dnnl_engine *engine;
+    struct conv_weight *conv; /* conv.c: weights in oneDNN's own order, by address (uthash) */
+    struct mm          *mm;   /* mm.c: bf16 products by shape (uthash) */
+    struct { float *at; int64_t cap; } vec[3]; /* small vectors as F32, see cpu_vec() */
+    struct { void **at; int n, cap; } kept;    /* copies of weights that were not aligned */
+};
+
+static inline struct cpu *cpu_of(const struct dev *d)
+{
+    return d->priv;
+}
+
+/* The elements of a vector as F32: its own data, or a copy in slot 0..2 that lives until the slot is used again.
+ * NULL after a sticky ERR_NOMEM. */
+const float *cpu_vec(struct dev *d, const struct tensor *t, int slot);
+
+/* conv.c: forget what was kept for bytes that go away; all when at is NULL. */
+void cpu_conv_forget(struct cpu *c, const void *at, size_t bytes);
+
+/* Splits n rows of `cost` elements each into chunks of about 16k elements; at least one row each. By shape alone. */
+int64_t cpu_rows_per_chunk(int64_t n, int64_t cost);
+
+extern op_linear_f      cpu_linear;
+extern op_embed_rows_f  cpu_embed_rows;
+extern op_rms_norm_f    cpu_rms_norm;
+extern op_layer_norm_f  cpu_layer_norm;
+extern op_group_norm_f  cpu_group_norm;
+extern op_rope_pairs_f  cpu_rope_pairs;
+extern op_rope_halves_f cpu_rope_halves;
+extern op_attention_f   cpu_attention;
+extern op_silu_f        cpu_silu;
+extern op_swiglu_f      cpu_swiglu;
+extern op_scale_rows_f  cpu_scale_rows;
+extern op_gate_add_f    cpu_gate_add;
+extern op_add_f         cpu_add;
+extern op_axpy_f        cpu_axpy;
+extern op_time_embed_f  cpu_time_embed;
+extern op_conv2d_f      cpu_conv2d;
+extern op_upsample2x_f  cpu_upsample2x;
+extern op_patchify_f    cpu_patchify;
+extern op_unpatchify_f  cpu_unpatchify;
+extern op_to_nhwc_f     cpu_to_nhwc;
+extern op_copy_f        cpu_copy;
+extern op_fill_rows_f   cpu_fill_rows;
+extern op_to_rgb8_f     cpu_to_rgb8;
+extern op_sum_squares_f cpu_sum_squares;
+extern op_all_finite_f  cpu_all_finite;
+
+#endif

@@ -1,0 +1,151 @@
+/* linear.c - y = x w^T + bias, in tiles of fixed size.
+ *
+ * A tile is ROWS of x by COLS of w, summed over k in steps of DEPTH: each step is one single-threaded oneDNN product that adds to the tile.
+ * The cut depends on the shape alone, so the result does not depend on the number of threads. 16-bit weights are widened per step into
+ * the thread's scratch (512 KiB) and never as a whole: one pass over w per ROWS of x, a few percent of the product.
+ * PRECISION_BF16: x and w are rounded to bf16, sums in F32; with the CPU's own bf16 products (mm.h) where it has them.
+ * Not here: threads (pool.c), shapes (ops.c). */
+#include <dnnl.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "kernels/cpu/common.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/half.h"
+#include "kernels/cpu/mm.h"
+
+enum { ROWS = 256, COLS = 128, DEPTH = 1024, ROWS_STEP = 32 };
+
+struct job {
+    struct cpu  *c;
+    const float *x;
+    const char  *w;
+    float       *y;
+    const float *bias;
+    int64_t      n, m, k, ldx, ldw, ldy;
+    enum dtype   w_type;
+    size_t       w_bytes; /* per element */
+    bool         bf16;
+    int64_t      n_row_blocks;
+    struct mm   *mm[2][2][2]; /* native bf16: [last rows][last depth][adds]; NULL where the case does not occur */
+    _Atomic bool failed;
+};
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+CLONES static void add_bias(float *restrict y, const float *restrict bias, int64_t rows, int64_t cols, int64_t ldy)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < cols; j++) y[i * ldy + j] += bias[j];
+    }
+}
+
+/* A tile of y in F32 arithmetic; operands rounded to bf16 first when asked. */
+static void tile_f32(struct job *j, int64_t row, int64_t rows, int64_t col, int64_t cols, float *scratch)
+{
+    float *wide = scratch, *narrow = scratch + COLS * DEPTH;
+    float *y = j->y + row * j->ldy + col;
+
+    for (int64_t at = 0; at < j->k; at += DEPTH) {
+        const char  *w0 = j->w + (size_t)(col * j->ldw + at) * j->w_bytes;
+        int64_t      depth = least(DEPTH, j->k - at), ldx = j->ldx, ldw = j->ldw;
+        const float *x = j->x + row * ldx + at, *w = (const float *)w0;
+
+        if (j->w_type != DTYPE_F32 || j->bf16) {
+            for (int64_t i = 0; i < cols; i++) {
+                (j->bf16 ? to_f32_bf16 : to_f32)(wide + i * depth, w0 + (size_t)(i * j->ldw) * j->w_bytes, j->w_type, depth);
+            }
+            w = wide;
+            ldw = depth;
+        }
+        if (j->bf16) {
+            for (int64_t i = 0; i < rows; i++) round_bf16(narrow + i * depth, x + i * ldx, depth);
+            x = narrow;
+            ldx = depth;
+        }
+        if (dnnl_sgemm('N', 'T', rows, cols, depth, 1.0f, x, ldx, w, ldw, at ? 1.0f : 0.0f, y, j->ldy) != dnnl_success) j->failed = true;
+    }
+}
+
+/* Rows up to a multiple of ROWS_STEP and columns up to COLS are zeros: few shapes to make, and a row's sum does not see how many there are. */
+static int64_t padded(int64_t rows)
+{
+    return (rows + ROWS_STEP - 1) / ROWS_STEP * ROWS_STEP;
+}
+
+/* A tile of y with the CPU's own bf16 products, through a dense tile of its own. */
+static void tile_bf16(struct job *j, int64_t row, int64_t rows, int64_t col, int64_t cols, float *scratch)
+{
+    float    *y = scratch;
+    uint16_t *x = (uint16_t *)(y + ROWS * COLS), *w = x + ROWS * DEPTH;
+    void     *lib = w + COLS * DEPTH;
+    int64_t   n = padded(rows);
+
+    for (int64_t at = 0; at < j->k; at += DEPTH) {
+        int64_t     depth = least(DEPTH, j->k - at);
+        const char *w0 = j->w + (size_t)(col * j->ldw + at) * j->w_bytes;
+
+        for (int64_t i = 0; i < rows; i++) to_bf16(x + i * depth, j->x + (row + i) * j->ldx + at, DTYPE_F32, depth);
+        for (int64_t i = 0; i < cols; i++) to_bf16(w + i * depth, w0 + (size_t)(i * j->ldw) * j->w_bytes, j->w_type, depth);
+        memset(x + rows * depth, 0, (size_t)((n - rows) * depth) * sizeof *x);
+        memset(w + cols * depth, 0, (size_t)((COLS - cols) * depth) * sizeof *w);
+        if (mm_run(j->mm[n < ROWS][depth < DEPTH][at > 0], x, w, y, lib)) j->failed = true;
+    }
+    for (int64_t i = 0; i < rows; i++) memcpy(j->y + (row + i) * j->ldy + col, y + i * COLS, (size_t)cols * sizeof *y);
+}
+
+static void tile(void *ctx, int64_t chunk, int thread)
+{
+    struct job *j = ctx;
+    int64_t     row = chunk % j->n_row_blocks * ROWS, col = chunk / j->n_row_blocks * COLS;
+    int64_t     rows = least(ROWS, j->n - row), cols = least(COLS, j->m - col);
+    float      *scratch = pool_scratch(j->c->pool, thread);
+
+    if (j->bf16 && j->c->native_bf16) tile_bf16(j, row, rows, col, cols, scratch);
+    else tile_f32(j, row, rows, col, cols, scratch);
+    if (j->bias) add_bias(j->y + row * j->ldy + col, j->bias + col, rows, cols, j->ldy);
+}
+
+/* Makes the bf16 products this job will run; bytes: the most scratch one of them needs. */
+static int plan_bf16(struct job *j, size_t *bytes)
+{
+    for (int i = 0; i < 8; i++) {
+        int64_t    n = i & 4 ? padded(j->n % ROWS) : j->n < ROWS ? 0 : ROWS;
+        int64_t    depth = i & 2 ? j->k % DEPTH : j->k < DEPTH ? 0 : DEPTH;
+        int        adds = i & 1;
+        struct mm *mm;
+
+        if (n == 0 || depth == 0) continue;
+        mm = mm_for(j->c, n, COLS, depth, adds);
+        if (!mm) return ERR_DEVICE;
+        j->mm[n < ROWS][depth < DEPTH][adds] = mm;
+        if (mm_scratch_bytes(mm) > *bytes) *bytes = mm_scratch_bytes(mm);
+    }
+    return 0;
+}
+
+void cpu_linear(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias)
+{
+    struct cpu *c = cpu_of(d);
+    struct job  j = {.c = c, .x = x->data, .w = w->data, .y = y->data, .n = x->dim[0], .m = w->dim[0], .k = w->dim[1],
+                     .ldx = x->dim[0] > 1 ? x->pitch : x->dim[1], .ldw = w->dim[0] > 1 ? w->pitch : w->dim[1],
+                     .ldy = y->dim[0] > 1 ? y->pitch : y->dim[1], .w_type = w->type, .w_bytes = dtype_bytes(w->type),
+                     .bf16 = d->precision == PRECISION_BF16};
+    size_t      lib_bytes = 0;
+
+    if (bias && !(j.bias = cpu_vec(d, bias, 0))) return;
+    if (j.bf16 && c->native_bf16 && plan_bf16(&j, &lib_bytes)) {
+        dev_fail(d, ERR_DEVICE, "cpu: oneDNN has no bf16 product for this shape: use --precision f32");
+        return;
+    }
+    if (pool_reserve(c->pool, (size_t)(COLS + ROWS) * DEPTH * sizeof(float) + lib_bytes)) {
+        dev_fail(d, ERR_NOMEM, "cpu: no memory for the tiles of a product");
+        return;
+    }
+    j.n_row_blocks = (j.n + ROWS - 1) / ROWS;
+    pool_for(c->pool, j.n_row_blocks * ((j.m + COLS - 1) / COLS), tile, &j);
+    if (j.failed) dev_fail(d, ERR_DEVICE, "cpu: a product of oneDNN failed");
+}

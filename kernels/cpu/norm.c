@@ -1,0 +1,218 @@
+/* norm.c - RMS, layer and group norm. Sums: F32 over 64 elements, double above, so the error does not grow with the width.
+ * Not here: learned scales of adaLN (act.c). */
+#include <math.h>
+#include <stdlib.h>
+
+#include "kernels/cpu/common.h"
+#include "kernels/cpu/cpu.h"
+
+enum { PART = 64 };
+
+struct rows {
+    const float *x, *w;
+    float       *y;
+    int64_t      n, inner, c, ldx, ldy, per_chunk; /* n rows of `inner` vectors of c */
+    float        eps;
+};
+
+CLONES static void rms_row(float *y, const float *x, const float *w, int64_t c, float eps)
+{
+    double total = 0.0;
+    float  r;
+
+    for (int64_t at = 0; at < c; at += PART) {
+        int64_t end = at + PART < c ? at + PART : c;
+        float   part = 0.0f;
+
+#pragma omp simd reduction(+ : part)
+        for (int64_t i = at; i < end; i++) part += x[i] * x[i];
+        total += part;
+    }
+    r = (float)(1.0 / sqrt(total / (double)c + (double)eps));
+#pragma omp simd
+    for (int64_t i = 0; i < c; i++) y[i] = x[i] * r * w[i];
+}
+
+CLONES static void layer_row(float *y, const float *x, int64_t c, float eps)
+{
+    double total = 0.0, squares = 0.0, mean;
+    float  m, r;
+
+    for (int64_t at = 0; at < c; at += PART) {
+        int64_t end = at + PART < c ? at + PART : c;
+        float   part = 0.0f;
+
+#pragma omp simd reduction(+ : part)
+        for (int64_t i = at; i < end; i++) part += x[i];
+        total += part;
+    }
+    mean = total / (double)c;
+    m = (float)mean;
+    for (int64_t at = 0; at < c; at += PART) {
+        int64_t end = at + PART < c ? at + PART : c;
+        float   part = 0.0f;
+
+#pragma omp simd reduction(+ : part)
+        for (int64_t i = at; i < end; i++) part += (x[i] - m) * (x[i] - m);
+        squares += part;
+    }
+    r = (float)(1.0 / sqrt(squares / (double)c + (double)eps));
+#pragma omp simd
+    for (int64_t i = 0; i < c; i++) y[i] = (x[i] - m) * r;
+}
+
+static void rms_chunk(void *ctx, int64_t chunk, int thread)
+{
+    const struct rows *j = ctx;
+    int64_t            end = (chunk + 1) * j->per_chunk;
+
+    (void)thread;
+    for (int64_t i = chunk * j->per_chunk; i < end && i < j->n; i++) {
+        for (int64_t h = 0; h < j->inner; h++) rms_row(j->y + i * j->ldy + h * j->c, j->x + i * j->ldx + h * j->c, j->w, j->c, j->eps);
+    }
+}
+
+static void layer_chunk(void *ctx, int64_t chunk, int thread)
+{
+    const struct rows *j = ctx;
+    int64_t            end = (chunk + 1) * j->per_chunk;
+
+    (void)thread;
+    for (int64_t i = chunk * j->per_chunk; i < end && i < j->n; i++) layer_row(j->y + i * j->ldy, j->x + i * j->ldx, j->c, j->eps);
+}
+
+void cpu_rms_norm(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, float eps)
+{
+    struct rows j = {.x = x->data, .y = y->data, .n = x->dim[0], .inner = x->rank == 3 ? x->dim[1] : 1, .c = x->dim[x->rank - 1],
+                     .ldx = x->pitch, .ldy = y->pitch, .eps = eps};
+
+    if (!(j.w = cpu_vec(d, w, 0))) return;
+    j.per_chunk = cpu_rows_per_chunk(j.n, j.inner * j.c);
+    pool_for(cpu_of(d)->pool, (j.n + j.per_chunk - 1) / j.per_chunk, rms_chunk, &j);
+}
+
+void cpu_layer_norm(struct dev *d, struct tensor *y, const struct tensor *x, float eps)
+{
+    struct rows j = {.x = x->data, .y = y->data, .n = x->dim[0], .inner = 1, .c = x->dim[1], .ldx = x->pitch, .ldy = y->pitch, .eps = eps};
+
+    j.per_chunk = cpu_rows_per_chunk(j.n, j.c);
+    pool_for(cpu_of(d)->pool, (j.n + j.per_chunk - 1) / j.per_chunk, layer_chunk, &j);
+}
+
+/* Group norm: 1 sums of x and x^2 per channel and chunk of pixels, in double; 2 folded in order of chunks; 3 applied. */
+struct group {
+    const float *x;
+    float       *y;
+    int64_t      pixels, c, per_chunk;
+    double      *sums;        /* [chunks][2][c] */
+    float       *mean, *mul, *bias; /* [c] */
+    bool         silu;
+};
+
+CLONES static void sum_pixels(const float *restrict x, int64_t pixels, int64_t c, double *restrict s, double *restrict q)
+{
+    for (int64_t i = 0; i < c; i++) s[i] = q[i] = 0.0;
+    for (int64_t p = 0; p < pixels; p++) {
+        for (int64_t i = 0; i < c; i++) {
+            double a = (double)x[p * c + i];
+
+            s[i] += a;
+            q[i] += a * a;
+        }
+    }
+}
+
+CLONES static void apply_pixels(float *y, const float *x, int64_t pixels, int64_t c, const float *restrict mean, const float *restrict mul,
+                                const float *restrict bias, bool silu)
+{
+    for (int64_t p = 0; p < pixels; p++) {
+        const float *from = x + p * c;
+        float       *to = y + p * c;
+
+        if (silu) {
+#pragma omp simd
+            for (int64_t i = 0; i < c; i++) to[i] = fast_silu((from[i] - mean[i]) * mul[i] + bias[i]);
+        } else {
+#pragma omp simd
+            for (int64_t i = 0; i < c; i++) to[i] = (from[i] - mean[i]) * mul[i] + bias[i];
+        }
+    }
+}
+
+static int64_t pixels_of(const struct group *j, int64_t chunk)
+{
+    int64_t left = j->pixels - chunk * j->per_chunk;
+
+    return left < j->per_chunk ? left : j->per_chunk;
+}
+
+static void sum_chunk(void *ctx, int64_t chunk, int thread)
+{
+    const struct group *j = ctx;
+    double             *s = j->sums + chunk * 2 * j->c;
+
+    (void)thread;
+    sum_pixels(j->x + chunk * j->per_chunk * j->c, pixels_of(j, chunk), j->c, s, s + j->c);
+}
+
+static void apply_chunk(void *ctx, int64_t chunk, int thread)
+{
+    const struct group *j = ctx;
+    int64_t             at = chunk * j->per_chunk * j->c;
+
+    (void)thread;
+    apply_pixels(j->y + at, j->x + at, pixels_of(j, chunk), j->c, j->mean, j->mul, j->bias, j->silu);
+}
+
+/* Channels' mean, multiplier and bias from the chunks' sums. */
+static void fold(struct group *j, int64_t n_chunks, int n_groups, float eps, const float *w, const float *b)
+{
+    int64_t per_group = j->c / n_groups;
+    double  count = (double)(j->pixels * per_group);
+
+    for (int g = 0; g < n_groups; g++) {
+        double s = 0.0, q = 0.0, mean, var, r;
+
+        for (int64_t chunk = 0; chunk < n_chunks; chunk++) {
+            const double *part = j->sums + chunk * 2 * j->c + g * per_group;
+
+            for (int64_t i = 0; i < per_group; i++) {
+                s += part[i];
+                q += part[j->c + i];
+            }
+        }
+        mean = s / count;
+        var = q / count - mean * mean;
+        r = 1.0 / sqrt((var < 0.0 ? 0.0 : var) + (double)eps); /* NaN stays NaN */
+        for (int64_t i = g * per_group; i < (g + 1) * per_group; i++) {
+            j->mean[i] = (float)mean;
+            j->mul[i] = (float)(r * (double)w[i]);
+            j->bias[i] = b[i];
+        }
+    }
+}
+
+void cpu_group_norm(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *b, int n_groups,
+                    float eps, enum act act)
+{
+    struct group j = {.x = x->data, .y = y->data, .pixels = x->dim[0] * x->dim[1], .c = x->dim[2], .silu = act == ACT_SILU};
+    const float *w32 = cpu_vec(d, w, 0), *b32 = cpu_vec(d, b, 1);
+    int64_t      n_chunks;
+
+    if (!w32 || !b32) return;
+    j.per_chunk = cpu_rows_per_chunk(j.pixels, j.c);
+    if (j.per_chunk < j.pixels / 256) j.per_chunk = (j.pixels + 255) / 256; /* at most 256 chunks: their sums stay small */
+    n_chunks = (j.pixels + j.per_chunk - 1) / j.per_chunk;
+    j.sums = malloc((size_t)(n_chunks * 2 * j.c) * sizeof(double) + 3 * (size_t)j.c * sizeof(float));
+    if (!j.sums) {
+        dev_fail(d, ERR_NOMEM, "cpu: no memory for the sums of a group norm");
+        return;
+    }
+    j.mean = (float *)(j.sums + n_chunks * 2 * j.c);
+    j.mul = j.mean + j.c;
+    j.bias = j.mul + j.c;
+    pool_for(cpu_of(d)->pool, n_chunks, sum_chunk, &j);
+    fold(&j, n_chunks, n_groups, eps, w32, b32);
+    pool_for(cpu_of(d)->pool, n_chunks, apply_chunk, &j);
+    free(j.sums);
+}

@@ -1,0 +1,97 @@
+/* test_linear.c - products against a naive double, for every weight type and both precisions. */
+#include "tests/kernels/twin.h"
+
+static double rounded(const struct scene *s, double v)
+{
+    float f = (float)v;
+
+    if (s->d->precision == PRECISION_BF16) round_bf16(&f, &f, 1);
+    return (double)f;
+}
+
+static void product(struct scene *s, int64_t n, int64_t k, int64_t m, enum dtype type)
+{
+    bool          with_bias = dice_range(&s->r, 0, 1);
+    struct tensor x = twin_random(s, true, 1.0f, 2, (int64_t[]){n, k}), y = twin_new(s, true, 2, (int64_t[]){n, m});
+    struct tensor w = twin_weight(s, type, 1.0f, 2, (int64_t[]){m, k}), bias = twin_weight(s, twin_type(s), 1.0f, 1, (int64_t[]){m});
+    double       *truth = s->check ? twin_truth(n * m) : NULL, *wd = s->check ? twin_truth(m * k) : NULL;
+
+    op_linear(s->d, &y, &x, &w, with_bias ? &bias : NULL);
+    for (int64_t i = 0; wd && i < m * k; i++) wd[i] = rounded(s, twin_at(&w, i));
+    for (int64_t i = 0; truth && i < n; i++) {
+        for (int64_t j = 0; j < m; j++) {
+            double sum = with_bias ? twin_at(&bias, j) : 0.0;
+
+            for (int64_t l = 0; l < k; l++) sum += rounded(s, (double)twin_row(&x, i)[l]) * wd[j * k + l];
+            truth[i * m + j] = sum;
+        }
+    }
+    twin_check(s, "linear", &y, truth);
+    twin_check_gaps(&y);
+    free(wd);
+}
+
+static void ragged(struct scene *s)
+{
+    int64_t n = dice_range(&s->r, 1, 40), k = dice_range(&s->r, 1, 90), m = dice_range(&s->r, 1, 150);
+
+    product(s, n, k, m, twin_type(s));
+}
+
+static void across_tiles(struct scene *s)
+{
+    int64_t n = dice_range(&s->r, 250, 300), k = dice_range(&s->r, 1000, 1100), m = dice_range(&s->r, 100, 140);
+
+    product(s, n, k, m, twin_type(s));
+}
+
+static void one_row(struct scene *s)
+{
+    product(s, 1, dice_range(&s->r, 200, 2300), dice_range(&s->r, 100, 300), twin_type(s));
+}
+
+static void test_ragged(void **state)
+{
+    (void)state;
+    twin_run(ragged, PRECISION_F32, 2e-6, 40);
+    twin_run(ragged, PRECISION_BF16, 2e-6, 40); /* the twin rounds too: what is left is the sum's own error */
+}
+
+static void test_across_tiles(void **state)
+{
+    (void)state;
+    twin_run(across_tiles, PRECISION_F32, 2e-6, 3);
+    twin_run(across_tiles, PRECISION_BF16, 2e-6, 3);
+}
+
+static void test_one_row(void **state)
+{
+    (void)state;
+    twin_run(one_row, PRECISION_F32, 2e-6, 6);
+    twin_run(one_row, PRECISION_BF16, 2e-6, 6);
+}
+
+/* A NaN spoils its row and no other. */
+static void test_nan(void **state)
+{
+    struct dev   *d = twin_dev(PRECISION_F32, 2);
+    struct scene  s = {.d = d, .r = {.state = 3}};
+    struct tensor x = twin_random(&s, false, 1.0f, 2, (int64_t[]){5, 33}), y = twin_new(&s, false, 2, (int64_t[]){5, 17});
+    struct tensor w = twin_weight(&s, DTYPE_BF16, 1.0f, 2, (int64_t[]){17, 33});
+
+    (void)state;
+    twin_row(&x, 2)[7] = NAN;
+    op_linear(d, &y, &x, &w, NULL);
+    for (int64_t i = 0; i < 5; i++) {
+        for (int64_t j = 0; j < 17; j++) assert_int_equal(isnan(twin_row(&y, i)[j]) != 0, i == 2);
+    }
+    dev_close(d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ragged), cmocka_unit_test(test_across_tiles), cmocka_unit_test(test_one_row),
+                                       cmocka_unit_test(test_nan)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
