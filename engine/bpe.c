@@ -24,14 +24,6 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-static uint64_t hash_bytes(const char *at, size_t len)
-{
-    uint64_t h = len;
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (uint8_t)at[i]) * 0x100000001b3u;
-    return mix(h);
-}
-
 /* Slot of the pair: its own or the first empty one. Half of the table is always empty. */
 static uint32_t slot_of(const struct bpe *b, int32_t left, int32_t right)
 {
@@ -43,56 +35,23 @@ static uint32_t slot_of(const struct bpe *b, int32_t left, int32_t right)
     return i;
 }
 
-static uint32_t whole_of(const struct bpe *b, const char *at, size_t len)
-{
-    uint32_t i = (uint32_t)hash_bytes(at, len) & (b->n_whole - 1);
-
-    for (; b->whole[i] >= 0; i = (i + 1) & (b->n_whole - 1)) {
-        struct str s = b->vocab->token[b->whole[i]];
-        if (s.len == len && memcmp(s.at, at, len) == 0)
-            break;
-    }
-    return i;
-}
-
-static int32_t *table_new(int32_t n, uint32_t *n_slots)
-{
-    *n_slots = 16;
-    while (*n_slots < 2 * (uint32_t)n)
-        *n_slots *= 2;
-    int32_t *slot = malloc(*n_slots * sizeof *slot);
-    if (slot)
-        memset(slot, 0xff, *n_slots * sizeof *slot);
-    return slot;
-}
-
 int bpe_init(struct bpe *b, const struct vocab *v, struct err *e)
 {
-    *b = (struct bpe){.vocab = v};
-    b->slot = table_new(v->n_merges, &b->n_slots);
+    *b = (struct bpe){.vocab = v, .n_slots = 16};
+    while (b->n_slots < 2 * (uint32_t)v->n_merges)
+        b->n_slots *= 2;
+    b->slot = malloc(b->n_slots * sizeof *b->slot);
     if (!b->slot)
         return err_set(e, ERR_NOMEM, "no memory for the table of %" PRId32 " merges", v->n_merges);
+    memset(b->slot, 0xff, b->n_slots * sizeof *b->slot);
     for (int32_t r = 0; r < v->n_merges; r++) /* of two equal pairs the later one counts, as in the reference */
         b->slot[slot_of(b, v->merge[r].left, v->merge[r].right)] = r;
-    if (!v->ignore_merges)
-        return 0;
-    b->whole = table_new(v->n_tokens, &b->n_whole);
-    if (!b->whole) {
-        bpe_release(b);
-        return err_set(e, ERR_NOMEM, "no memory for the table of %" PRId32 " tokens", v->n_tokens);
-    }
-    for (int32_t id = 0; id < v->n_tokens; id++) {
-        uint32_t i = whole_of(b, v->token[id].at, v->token[id].len);
-        if (b->whole[i] < 0)
-            b->whole[i] = id;
-    }
     return 0;
 }
 
 void bpe_release(struct bpe *b)
 {
     free(b->slot);
-    free(b->whole);
     *b = (struct bpe){0};
 }
 
@@ -199,8 +158,8 @@ int bpe_piece(const struct bpe *b, struct bpe_work *w, const char *at, size_t le
         return 0;
     if ((rc = grow(w, len, e)))
         return rc;
-    if (b->whole) {
-        int32_t id = b->whole[whole_of(b, at, len)];
+    if (b->vocab->ignore_merges) {
+        int32_t id = vocab_find(b->vocab, (struct str){at, len});
         if (id >= 0) {
             w->id[w->n_ids++] = id;
             return 0;

@@ -16,8 +16,6 @@ struct bpe {
     const struct vocab *vocab; /* borrowed */
     int32_t            *slot;  /* [n_slots] open addressing (left, right) -> merge index, -1 empty */
     uint32_t            n_slots;
-    int32_t            *whole; /* [n_whole] bytes -> token id, only with ignore_merges */
-    uint32_t            n_whole;
 };
 
 struct bpe_symbol;

@@ -1,7 +1,8 @@
 /* vocab.c - tokenizer.json into a checked struct vocab. The tokenizer's only room with JSON.
  * Order: nesting is bounded before the parser sees a byte; then the pipeline's settings, then tokens, added tokens, bytes, merges.
  * Everything kept is copied: the parsed document does not outlive vocab_parse().
- * Not here: hash tables for encoding (tokenizer.c). */
+ * A token named twice leaves a gap in the ids, which is refused: duplicates need no check of their own.
+ * Not here: merging (bpe.c). */
 #include "engine/vocab.h"
 
 #include <assert.h>
@@ -136,7 +137,7 @@ static void alphabet_init(struct alphabet *a)
     }
 }
 
-/* Letters to bytes at out (never longer than the letters). A text outside the alphabet stays as it is: no piece can reach it. */
+/* Letters to bytes at out (never longer than the letters); 0 when a letter is outside the alphabet. */
 static size_t bytes_of_letters(const struct alphabet *a, const char *at, size_t len, char *out)
 {
     size_t n = 0;
@@ -144,14 +145,39 @@ static size_t bytes_of_letters(const struct alphabet *a, const char *at, size_t 
     for (size_t i = 0; i < len; n++) {
         uint8_t  c = (uint8_t)at[i];
         uint32_t u = c < 0x80 ? c : c < 0xe0 && i + 1 < len ? (uint32_t)(c & 0x1f) << 6 | ((uint8_t)at[i + 1] & 0x3f) : 0xffff;
-        if (u >= 0x144 || a->byte_of[u] < 0) {
-            memcpy(out, at, len);
-            return len;
-        }
+        if (u >= 0x144 || a->byte_of[u] < 0)
+            return 0;
         out[n] = (char)a->byte_of[u];
         i += c < 0x80 ? 1 : 2;
     }
     return n;
+}
+
+static uint32_t hash_of(const char *at, size_t len)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (uint8_t)at[i]) * 0x100000001b3u;
+    return (uint32_t)(h ^ h >> 29);
+}
+
+/* The slot that holds these bytes, or the empty one where they would go. At least half of the table is empty. */
+static int32_t *slot_of(const struct vocab *v, const char *at, size_t len)
+{
+    uint32_t i = hash_of(at, len) & (v->n_slots - 1);
+
+    for (; v->slot[i] >= 0; i = (i + 1) & (v->n_slots - 1)) {
+        struct str s = v->token[v->slot[i]];
+        if (s.len == len && memcmp(s.at, at, len) == 0)
+            break;
+    }
+    return &v->slot[i];
+}
+
+int32_t vocab_find(const struct vocab *v, struct str bytes)
+{
+    return *slot_of(v, bytes.at, bytes.len);
 }
 
 /* An id in 0..VOCAB_TOKENS_MAX-1, or -1. */
@@ -229,9 +255,15 @@ static int fill_tokens(struct vocab *v, const struct alphabet *a, json_t *tokens
         int32_t id = id_of(value);
         if (v->token[id].len)
             return err_set(e, ERR_FORMAT, "tokens '%.40s' and another share the id %" PRId32, key, id);
-        size_t n = bytes_of_letters(a, key, strlen(key), *at);
-        v->token[id] = (struct str){*at, n};
+        size_t   len = strlen(key), n = bytes_of_letters(a, key, len, *at);
+        int32_t *slot = n ? slot_of(v, *at, n) : NULL;
+        if (!n) /* no piece of text can become this token: kept for its id alone */
+            v->token[id] = text_put(at, key, len);
+        else
+            v->token[id] = (struct str){*at, n};
         *at += n;
+        if (slot)
+            *slot = id;
     }
     for (int b = 0; b < 256; b++)
         if ((v->byte_id[b] = id_of(json_object_get(tokens, a->letter[b]))) < 0)
@@ -281,7 +313,7 @@ static bool merge_parts(const json_t *m, struct str part[2])
     return true;
 }
 
-static int fill_merges(struct vocab *v, const json_t *tokens, const json_t *merges, struct err *e)
+static int fill_merges(struct vocab *v, const struct alphabet *a, const json_t *merges, struct err *e)
 {
     char    both[2 * VOCAB_TOKEN_MAX];
     size_t  i;
@@ -297,13 +329,12 @@ static int fill_merges(struct vocab *v, const json_t *tokens, const json_t *merg
         struct str part[2] = {{0}};
         if (!merge_parts(m, part))
             return err_set(e, ERR_FORMAT, "merge %zu must be two tokens: \"left right\" or [\"left\", \"right\"]", i);
-        if (part[0].len + part[1].len > VOCAB_TOKEN_MAX)
-            return err_set(e, ERR_LIMIT, "merge %zu makes a token longer than %d bytes", i, VOCAB_TOKEN_MAX);
-        memcpy(both, part[0].at, part[0].len);
-        memcpy(both + part[0].len, part[1].at, part[1].len);
-        v->merge[i].left = id_of(json_object_getn(tokens, part[0].at, part[0].len));
-        v->merge[i].right = id_of(json_object_getn(tokens, part[1].at, part[1].len));
-        v->merge[i].result = id_of(json_object_getn(tokens, both, part[0].len + part[1].len));
+        if (part[0].len > VOCAB_TOKEN_MAX || part[1].len > VOCAB_TOKEN_MAX)
+            return err_set(e, ERR_LIMIT, "merge %zu has a token longer than %d bytes", i, VOCAB_TOKEN_MAX);
+        size_t n = bytes_of_letters(a, part[0].at, part[0].len, both), k = bytes_of_letters(a, part[1].at, part[1].len, both + n);
+        v->merge[i].left = vocab_find(v, (struct str){both, n});
+        v->merge[i].right = vocab_find(v, (struct str){both + n, k});
+        v->merge[i].result = vocab_find(v, (struct str){both, n + k});
         if (v->merge[i].left < 0 || v->merge[i].right < 0 || v->merge[i].result < 0)
             return err_set(e, ERR_FORMAT, "merge %zu: '%.*s' + '%.*s' or their sum is not in model.vocab", i, (int)part[0].len, part[0].at, (int)part[1].len,
                            part[1].at);
@@ -326,12 +357,16 @@ static int fill(struct vocab *v, const json_t *root, struct err *e)
     v->token = calloc((size_t)v->n_tokens, sizeof *v->token);
     v->added = calloc((size_t)v->n_added + 1, sizeof *v->added);
     at = v->text = malloc(n_bytes + 1);
-    if (!v->token || !v->added || !v->text)
+    for (v->n_slots = 1024; v->n_slots < 2 * (uint32_t)v->n_tokens;)
+        v->n_slots *= 2;
+    v->slot = malloc(v->n_slots * sizeof *v->slot);
+    if (!v->token || !v->added || !v->text || !v->slot)
         return err_set(e, ERR_NOMEM, "no memory for %" PRId32 " tokens", v->n_tokens);
+    memset(v->slot, 0xff, v->n_slots * sizeof *v->slot);
     if ((rc = fill_tokens(v, &alphabet, tokens, &at, e)) || (rc = fill_added(v, tokens, added, &at, e)))
         return rc;
     v->ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
-    return fill_merges(v, tokens, json_object_get(model, "merges"), e);
+    return fill_merges(v, &alphabet, json_object_get(model, "merges"), e);
 }
 
 int vocab_parse(struct vocab *v, struct str json, struct err *e)
@@ -345,7 +380,7 @@ int vocab_parse(struct vocab *v, struct str json, struct err *e)
         return err_set(e, ERR_LIMIT, "tokenizer JSON is %zu bytes, at most %u", json.len, VOCAB_FILE_MAX);
     if ((rc = check_depth(json, e)))
         return rc;
-    root = json_loadb(json.len ? json.at : "", json.len, JSON_REJECT_DUPLICATES, &why);
+    root = json_loadb(json.len ? json.at : "", json.len, 0, &why);
     if (!root)
         return err_set(e, ERR_FORMAT, "not valid JSON at line %d: %s", why.line, why.text);
     if (!(rc = check_pipeline(root, e)))
@@ -362,5 +397,6 @@ void vocab_release(struct vocab *v)
     free(v->merge);
     free(v->added);
     free(v->text);
+    free(v->slot);
     memset(v, 0, sizeof *v);
 }

@@ -45,10 +45,14 @@ struct vocab {
     struct vocab_added *added;      /* [n_added] */
     bool                ignore_merges; /* a whole piece that is a token is taken as it is */
     char               *text;       /* all texts */
+    int32_t            *slot;       /* [n_slots] open addressing: bytes -> id, -1 empty */
+    uint32_t            n_slots;
 };
 
 /* Copies what it needs out of json. ERR_FORMAT, ERR_LIMIT, ERR_NOMEM; on error v is released. */
 int  vocab_parse(struct vocab *v, struct str json, struct err *e);
+/* The token of model.vocab with exactly these bytes, or -1. */
+int32_t vocab_find(const struct vocab *v, struct str bytes);
 void vocab_release(struct vocab *v);
 
 #endif

@@ -1,0 +1,50 @@
+/* fuzz_vocab.c - any bytes as a tokenizer.json. What is accepted must encode: ids below the vocabulary, each with bytes.
+ * An input that begins with '@' edits the small valid file instead: pairs of (position, byte) from there on, so that the deep checks are reached. */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "engine/tokenizer.h"
+#include "tests/fuzz/small_tokenizer.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void use(struct str json)
+{
+    struct tokenizer *t = NULL;
+    struct err        e = {0};
+    int32_t           ids[64];
+    size_t            n = 0;
+
+    if (tokenizer_open_mem(&t, json, &e)) {
+        assert(!t && e.code != 0 && e.text[0]);
+        return;
+    }
+    assert(tokenizer_encode(t, str_of("the <a><b> e\xcc\x81 aaab\n\n it's \xe4\xb8\x80 12"), ids, 64, &n, &e) == 0);
+    for (size_t i = 0; i < n && i < 64; i++) {
+        assert(ids[i] >= 0 && (size_t)ids[i] < tokenizer_vocab(t));
+        assert(tokenizer_bytes(t, ids[i]).len > 0);
+    }
+    tokenizer_free(t);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static char small[16384];
+    static size_t len;
+    char         *copy;
+
+    if (!len)
+        len = small_tokenizer(small, sizeof small);
+    if (!size || data[0] != '@') {
+        use((struct str){(const char *)data, size});
+        return 0;
+    }
+    copy = malloc(len);
+    assert(copy);
+    memcpy(copy, small, len);
+    for (size_t i = 1; i + 2 < size; i += 3)
+        copy[(data[i] | (size_t)data[i + 1] << 8) % len] = (char)data[i + 2];
+    use((struct str){copy, len});
+    free(copy);
+    return 0;
+}
