@@ -34,9 +34,12 @@
 
 #define FRAME_HEADER_BYTES 24
 #define BODY_MAX_BYTES     (64 * 1024)       /* control messages, before protobuf sees them */
-#define BODY_BIG_MAX_BYTES (1024 * 1024)     /* SUBMIT, EVENTS_OK, SHOW_OK, JOBS_OK, WORKERS_OK */
+#define BODY_BIG_MAX_BYTES (1024 * 1024)     /* SUBMIT, LEASE, EVENTS_OK, SHOW_OK, JOBS_OK, WORKERS_OK */
 #define CHUNK_MAX_BYTES    (256 * 1024)
 #define WINDOW_CHUNKS      8                 /* credit of one transfer: 2 MiB */
+#define CREDIT_MAX_BYTES   (16u << 20)       /* one grant */
+#define ABOUT_MAX_BYTES    1000              /* a device, described */
+#define UNKNOWN_FIELDS_MAX 64                /* of a newer minor, in one message */
 #define MSG_ARENA_BYTES    (8u << 20)        /* memory one unpacked message may take */
 
 #define BEAT_MS            2000  /* a worker speaks at least this often */

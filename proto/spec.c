@@ -1,7 +1,7 @@
 /* spec.c - what may be asked for: defaults, ranges, and the words of the noise generators.
  * Believes: a value past its bound is refused with a sentence that names value, bound and way out; nothing is clamped.
  * Not here: what a model's own defaults are (the engine's profile), bytes on the wire (wire.c). */
-#include "proto/msg.h"
+#include "proto/check.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -29,27 +29,6 @@ void spec_init(struct spec *s)
     s->width_px = s->height_px = 1024;
     s->guidance = s->cfg_norm = s->cfg_trunc = -1.0f;
     s->rng = (struct rng){RNG_TORCH_CUDA, RNG_H100_THREADS};
-}
-
-static int text_check(struct str s, size_t max_bytes, const char *what, struct err *e)
-{
-    size_t bad;
-
-    if (s.len > max_bytes) return err_set(e, ERR_LIMIT, "%s has %zu bytes; at most %zu are taken", what, s.len, max_bytes);
-    bad = str_utf8_bad_at(s);
-    if (bad < s.len) return err_set(e, ERR_ARG, "%s is not valid UTF-8 at byte %zu (0x%02x)", what, bad, (unsigned char)s.at[bad]);
-    return 0;
-}
-
-/* Names end up on terminals and in file names: no control bytes. */
-static int line_check(struct str s, size_t max_bytes, const char *what, struct err *e)
-{
-    int rc = text_check(s, max_bytes, what, e);
-
-    for (size_t i = 0; !rc && i < s.len; i++)
-        if ((unsigned char)s.at[i] < 0x20 || s.at[i] == 0x7f)
-            rc = err_set(e, ERR_ARG, "%s has a control byte (0x%02x) at %zu", what, (unsigned char)s.at[i], i);
-    return rc;
 }
 
 static int side_check(int32_t px, const char *what, struct err *e)
@@ -89,9 +68,9 @@ int spec_check(const struct spec *s, struct err *e)
 {
     int rc;
 
-    if ((rc = text_check(s->prompt, PROMPT_MAX_BYTES, "the prompt", e))) return rc;
-    if ((rc = text_check(s->negative, PROMPT_MAX_BYTES, "the negative prompt", e))) return rc;
-    if ((rc = line_check(s->model, MODEL_MAX_BYTES, "the model's name", e))) return rc;
+    if ((rc = check_text(s->prompt, PROMPT_MAX_BYTES, "the prompt", e))) return rc;
+    if ((rc = check_text(s->negative, PROMPT_MAX_BYTES, "the negative prompt", e))) return rc;
+    if ((rc = check_line(s->model, MODEL_MAX_BYTES, "the model's name", e))) return rc;
     if ((rc = side_check(s->width_px, "width", e))) return rc;
     if ((rc = side_check(s->height_px, "height", e))) return rc;
     if (s->steps < 0 || s->steps > STEPS_MAX)
@@ -110,7 +89,7 @@ int item_check(const struct item *it, struct err *e)
     if (rc) return rc;
     if (it->n_images < 1 || it->n_images > JOB_TASKS_MAX)
         return err_set(e, ERR_ARG, "%" PRIu32 " images are out of range: 1 to %d for one job", it->n_images, JOB_TASKS_MAX);
-    return line_check(it->label, LABEL_MAX_BYTES, "the label", e);
+    return check_line(it->label, LABEL_MAX_BYTES, "the label", e);
 }
 
 static bool word_is(struct str w, const char *name) /* without case */
