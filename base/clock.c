@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <time.h>
 
+#include "base/err.h"
+
 static int64_t read_us(clockid_t id)
 {
     struct timespec t;
@@ -32,6 +34,24 @@ void sleep_ms(int64_t ms)
     struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000};
 
     while (clock_nanosleep(CLOCK_MONOTONIC, 0, &t, &t) == EINTR) {}
+}
+
+int clock_cond_init(pthread_cond_t *c)
+{
+    pthread_condattr_t a;
+    int                rc;
+
+    if (pthread_condattr_init(&a)) return ERR_NOMEM;
+    rc = pthread_condattr_setclock(&a, CLOCK_MONOTONIC) || pthread_cond_init(c, &a) ? ERR_NOMEM : 0;
+    pthread_condattr_destroy(&a);
+    return rc;
+}
+
+bool clock_cond_wait(pthread_cond_t *c, pthread_mutex_t *held, int64_t until_ms)
+{
+    struct timespec t = {.tv_sec = until_ms / 1000, .tv_nsec = (until_ms % 1000) * 1000000};
+
+    return pthread_cond_timedwait(c, held, &t) != ETIMEDOUT;
 }
 
 void clock_iso(int64_t ms, char out[CLOCK_ISO_BYTES])

@@ -152,11 +152,45 @@ static void test_clock(void **state)
     assert_true(wall_ms() > 1700000000000);
 }
 
+static pthread_mutex_t mtx = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t  cond;
+static int             rung;
+
+static void *ring(void *arg)
+{
+    (void)arg;
+    sleep_ms(10);
+    pthread_mutex_lock(&mtx);
+    rung = 1;
+    pthread_cond_signal(&cond);
+    pthread_mutex_unlock(&mtx);
+    return NULL;
+}
+
+static void test_cond(void **state)
+{
+    int64_t   start = now_ms();
+    pthread_t t;
+    bool      in_time = true;
+
+    (void)state;
+    assert_int_equal(clock_cond_init(&cond), 0);
+    pthread_mutex_lock(&mtx);
+    while (clock_cond_wait(&cond, &mtx, start + 20)) {}
+    assert_in_range(now_ms() - start, 19, 5000);
+    assert_int_equal(pthread_create(&t, NULL, ring, NULL), 0);
+    while (!rung && in_time) in_time = clock_cond_wait(&cond, &mtx, start + 60000);
+    pthread_mutex_unlock(&mtx);
+    assert_true(in_time && rung);
+    pthread_join(t, NULL);
+    pthread_cond_destroy(&cond);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_line), cmocka_unit_test(test_escapes), cmocka_unit_test(test_levels),
-        cmocka_unit_test(test_cut),  cmocka_unit_test(test_threads), cmocka_unit_test(test_clock),
+        cmocka_unit_test(test_cut),  cmocka_unit_test(test_threads), cmocka_unit_test(test_clock), cmocka_unit_test(test_cond),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
