@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void text_set(struct err *e, int code, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void text_set(struct err *e, int code, const char *fmt, va_list ap)
 {
     char text[ERR_TEXT_BYTES]; /* arguments may point into e->text */
 
