@@ -1,0 +1,574 @@
+/* engine.c - see engine.h. Opens and checks everything before the first request; plans work space by a measuring pass; runs the stages.
+ * Invariants: E1 the scratch stack is empty between calls.  E2 every file was as long as when it was opened, checked before each call.
+ *             E3 the digest covers configs, tokenizer and tensor headers of all parts, whichever parts this engine runs.
+ * Not here: guidance and Euler steps (denoise.c), the networks (qwen3.c, dit.c, vae.c). */
+#include "engine/engine.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "engine/cache.h"
+#include "engine/config.h"
+#include "engine/denoise.h"
+#include "engine/dit.h"
+#include "engine/latent.h"
+#include "engine/noise.h"
+#include "engine/profile.h"
+#include "engine/prompt.h"
+#include "engine/qwen3.h"
+#include "engine/schedule.h"
+#include "engine/tokenizer.h"
+#include "engine/vae.h"
+#include "engine/weights.h"
+#include "kernels/ops.h"
+
+#define GUIDANCE_MAX 1000.0f
+
+struct engine {
+    enum engine_part      parts;
+    struct model_conf     conf;
+    struct engine_profile profile;
+    struct dev           *d;
+    struct tokenizer     *tokenizer;
+    struct weights       *text_w, *dit_w, *vae_w;
+    struct qwen3         *text;
+    struct dit           *dit;
+    struct vae           *vae;
+    struct cache          cache;
+    size_t                memory_bytes; /* of this machine when work runs in it; SIZE_MAX elsewhere */
+};
+
+/* ---- open ---- */
+
+static void tell(const struct engine_opts *o, double done, const char *what)
+{
+    if (o->on_progress)
+        o->on_progress(o->ctx, done, what);
+}
+
+static int open_tokenizer(struct engine *g, const char *dir, struct sha256 *digest, struct err *e)
+{
+    char            path[1024];
+    struct file_map m;
+    int             rc;
+
+    if ((rc = file_join(path, sizeof path, dir, "tokenizer/tokenizer.json", e)) || (rc = file_map_open(&m, path, e)))
+        return rc;
+    sha256_put(digest, m.at, m.len);
+    rc = tokenizer_open_mem(&g->tokenizer, (struct str){ (const char *)m.at, m.len }, e);
+    file_map_close(&m);
+    if (rc) {
+        err_in(e, "%s", path);
+        return rc;
+    }
+    if (tokenizer_vocab(g->tokenizer) > (size_t)g->conf.text.vocab)
+        return err_set(e, ERR_FORMAT, "%s knows %zu ids, the text encoder's vocab_size is %d: parts of different models", path,
+                       tokenizer_vocab(g->tokenizer), g->conf.text.vocab);
+    return 0;
+}
+
+/* The files of all parts are opened and checked, also those that this engine does not run (E3). */
+static int open_weights(struct engine *g, const char *dir, struct sha256 *digest, struct err *e)
+{
+    struct { const char *name, *prefix; struct weights **w; } part[] = { { "text_encoder", "model.", &g->text_w },
+                                                                       { "transformer", NULL, &g->dit_w },
+                                                                       { "vae", NULL, &g->vae_w } };
+    char path[1024];
+    int  rc;
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        if ((rc = file_join(path, sizeof path, dir, part[i].name, e)) || (rc = weights_open(part[i].w, path, part[i].prefix, e)))
+            return rc;
+        weights_digest(*part[i].w, digest);
+    }
+    return 0;
+}
+
+static int open_device(struct engine *g, const struct engine_opts *o, struct err *e)
+{
+    static const enum precision precision[] = { [ENGINE_AUTO] = PRECISION_AUTO, [ENGINE_F32] = PRECISION_F32, [ENGINE_BF16] = PRECISION_BF16 };
+    struct dev_opts             opts = { .precision = precision[o->precision], .n_threads = o->n_threads };
+    long                        pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    int                         rc = dev_open(&g->d, o->device ? o->device : "auto", &opts, e);
+    if (rc)
+        return rc;
+    g->memory_bytes = strcmp(g->d->name, "cpu") == 0 && pages > 0 && page > 0 ? (size_t)pages * (size_t)page : SIZE_MAX;
+    return 0;
+}
+
+static int open_parts(struct engine *g, const struct engine_opts *o, struct err *e)
+{
+    int    rc;
+    double all = (double)(weights_bytes(g->text_w) + weights_bytes(g->dit_w) + weights_bytes(g->vae_w)) + 1, done = 0;
+
+    if (g->parts & ENGINE_TEXT) {
+        tell(o, done / all, "text encoder");
+        if ((rc = qwen3_open(&g->text, &g->conf.text, g->text_w, g->d, g->profile.tokens_max, e)))
+            return rc;
+    }
+    done += (double)weights_bytes(g->text_w);
+    if (g->parts & ENGINE_IMAGE) {
+        tell(o, done / all, "transformer");
+        if ((rc = dit_open(&g->dit, &g->conf.dit, g->dit_w, g->d, e)))
+            return rc;
+        done += (double)weights_bytes(g->dit_w);
+        tell(o, done / all, "vae");
+        if ((rc = vae_open(&g->vae, &g->conf.vae, g->vae_w, g->d, e)))
+            return rc;
+    }
+    return 0;
+}
+
+/* "6.15 B", "1.2 M" */
+static const char *count_text(int64_t n, char text[24])
+{
+    if (n >= 1000000000)
+        snprintf(text, 24, "%.2f B", (double)n / 1e9);
+    else
+        snprintf(text, 24, "%.1f M", (double)n / 1e6);
+    return text;
+}
+
+static void describe(struct engine *g)
+{
+    char a[24], b[24];
+    snprintf(g->profile.about, sizeof g->profile.about, "%s DiT, %s text encoder, %s, %s", count_text(weights_values(g->dit_w), a),
+             count_text(weights_values(g->text_w), b), dtype_name(weights_type(g->dit_w)), g->d->about);
+}
+
+static int check_opts(const struct engine_opts *o, struct err *e)
+{
+    if (!o->model_dir)
+        return err_set(e, ERR_ARG, "no model folder was named");
+    if (o->parts < ENGINE_TEXT || o->parts > ENGINE_BOTH || o->precision > ENGINE_BF16)
+        return err_set(e, ERR_ARG, "unknown engine part or precision");
+    if (o->cache_embeds < 0 || o->cache_embeds > CACHE_EMBEDS_MAX)
+        return err_set(e, ERR_ARG, "a cache of %d prompts: must be 0 (default) to %d", o->cache_embeds, CACHE_EMBEDS_MAX);
+    return 0;
+}
+
+int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
+{
+    struct engine *g = NULL;
+    struct sha256  digest;
+    int            rc = check_opts(o, e);
+
+    if (rc)
+        return rc;
+    if (!(g = calloc(1, sizeof *g)))
+        return err_set(e, ERR_NOMEM, "no memory for an engine");
+    g->parts = o->parts;
+    cache_init(&g->cache, o->cache_embeds);
+    sha256_init(&digest);
+    tell(o, 0, "configs");
+    if ((rc = config_open(&g->conf, o->model_dir, &digest, e)))
+        goto done;
+    profile_of(&g->conf, &g->profile);
+    if ((rc = open_tokenizer(g, o->model_dir, &digest, e)) || (rc = open_weights(g, o->model_dir, &digest, e)))
+        goto done;
+    sha256_take(&digest, g->profile.digest);
+    if ((rc = open_device(g, o, e)) || (rc = open_parts(g, o, e)))
+        goto done;
+    if ((rc = dev_sync(g->d, e)))
+        goto done;
+    describe(g);
+    tell(o, 1, "ready");
+    *out = g;
+    g = NULL;
+done:
+    engine_free(g);
+    return rc;
+}
+
+void engine_free(struct engine *g)
+{
+    if (!g)
+        return;
+    cache_release(&g->cache);
+    qwen3_free(g->text);
+    dit_free(g->dit);
+    vae_free(g->vae);
+    dev_close(g->d);
+    weights_free(g->text_w); /* after the device that borrowed from them */
+    weights_free(g->dit_w);
+    weights_free(g->vae_w);
+    tokenizer_free(g->tokenizer);
+    free(g);
+}
+
+const struct engine_profile *engine_profile(const struct engine *g)
+{
+    return &g->profile;
+}
+
+/* ---- work space ---- */
+
+static void measure_begin(struct engine *g)
+{
+    assert(g->d->scratch.used == 0 && !g->d->measuring); /* E1 */
+    g->d->scratch.high = 0;
+    g->d->measuring = true;
+}
+
+static int measure_end(struct engine *g, size_t *bytes, struct err *e)
+{
+    *bytes = g->d->scratch.high;
+    g->d->measuring = false;
+    g->d->scratch.used = 0;
+    return dev_sync(g->d, e);
+}
+
+static int check_memory(const struct engine *g, size_t bytes, struct err *e)
+{
+    if (bytes > g->memory_bytes)
+        return err_set(e, ERR_LIMIT, "this picture needs %zu MiB of work space and the machine has %zu MiB: ask for a smaller one", bytes >> 20,
+                       g->memory_bytes >> 20);
+    return 0;
+}
+
+/* Grows only: the same addresses for the same request. */
+static int reserve(struct engine *g, size_t bytes, struct err *e)
+{
+    int rc = check_memory(g, bytes, e);
+    return rc || bytes <= g->d->scratch.cap ? rc : dev_scratch_reserve(g->d, bytes, e);
+}
+
+/* ---- check ---- */
+
+static int check_side(const struct engine *g, const char *what, int px, int axis_len, struct err *e)
+{
+    int step = g->profile.multiple_px, most = axis_len > PNG_SIDE_MAX_PX / step ? PNG_SIDE_MAX_PX / step : axis_len;
+    int low = px / step, high = low + 1;
+
+    if (px < step)
+        return err_set(e, ERR_ARG, "%s %d: the smallest is %d, and it must be a multiple of %d", what, px, step, step);
+    if (px / step > most || (px / step == most && px % step))
+        return err_set(e, ERR_LIMIT, "%s %d: this model goes to %d", what, px, most * step);
+    if (px % step)
+        return err_set(e, ERR_ARG, "%s %d is not a multiple of %d: the nearest are %d and %d", what, px, step, low * step, high * step);
+    return 0;
+}
+
+static int check_numbers(const struct gen *gen, struct err *e)
+{
+    if (gen->n_steps < 1 || gen->n_steps > SCHEDULE_PASSES_MAX)
+        return err_set(e, ERR_ARG, "%d steps: must be 1 to %d", gen->n_steps, SCHEDULE_PASSES_MAX);
+    if (!(gen->guidance >= 0 && gen->guidance <= GUIDANCE_MAX)) /* also NaN */
+        return err_set(e, ERR_ARG, "guidance %g: must be 0 (off) to %g", (double)gen->guidance, (double)GUIDANCE_MAX);
+    if (!(gen->cfg_norm >= 0 && gen->cfg_norm <= GUIDANCE_MAX))
+        return err_set(e, ERR_ARG, "cfg normalization %g: must be 0 (off) to %g", (double)gen->cfg_norm, (double)GUIDANCE_MAX);
+    if (!(gen->cfg_trunc >= 0 && gen->cfg_trunc <= GUIDANCE_MAX))
+        return err_set(e, ERR_ARG, "cfg truncation %g: must be 0 to %g (1: never)", (double)gen->cfg_trunc, (double)GUIDANCE_MAX);
+    if (gen->noise != NOISE_TORCH_CUDA && gen->noise != NOISE_TORCH_CPU)
+        return err_set(e, ERR_ARG, "unknown kind of noise");
+    if (gen->noise == NOISE_TORCH_CUDA && (gen->noise_threads == 0 || gen->noise_threads % 256))
+        return err_set(e, ERR_ARG, "noise of a device with %" PRIu32 " threads: must be a positive multiple of 256", gen->noise_threads);
+    return 0;
+}
+
+/* The latent's shape [channels, H/8, W/8]. */
+static void latent_dim(const struct engine *g, const struct gen *gen, int dim[3])
+{
+    int scale = vae_scale(&g->conf.vae);
+    dim[0] = g->conf.dit.channels;
+    dim[1] = gen->height_px / scale;
+    dim[2] = gen->width_px / scale;
+}
+
+static struct tensor new_latent(struct dev *d, const int dim[3])
+{
+    return dev_new3(d, DTYPE_F32, dim[0], dim[1], dim[2]);
+}
+
+static struct tensor caption_shape(const struct engine *g, int64_t n)
+{
+    return (struct tensor){ .type = g->d->act_type, .rank = 2, .dim = { n, g->conf.dit.dim }, .pitch = g->conf.dit.dim, .dev = g->d };
+}
+
+/* Work space of the passes for captions of n_pos and n_neg ids. */
+static int measure_denoise(struct engine *g, const struct gen *gen, int64_t n_pos, int64_t n_neg, size_t *bytes, struct err *e)
+{
+    int             dim[3], patch = g->conf.dit.patch;
+    struct dit_rope pos, neg;
+    float           sigma[2] = { 1, 0 }, t[1] = { 0 };
+    struct gen      one = *gen;
+
+    latent_dim(g, gen, dim);
+    one.n_steps = 1;
+    dit_rope_shape(g->dit, dim[1] / patch, dim[2] / patch, n_pos, &pos);
+    dit_rope_shape(g->dit, dim[1] / patch, dim[2] / patch, n_neg, &neg);
+    measure_begin(g);
+    struct tensor  cap_pos = caption_shape(g, pos.n_cap_padded), cap_neg = caption_shape(g, neg.n_cap_padded);
+    struct tensor  z = new_latent(g->d, dim);
+    struct denoise n = { g->dit, &one, sigma, t, { &cap_pos, &pos }, { &cap_neg, &neg } };
+    (void)denoise_run(&n, &z, NULL, NULL); /* measuring: nothing can fail but the size itself, which measure_end tells */
+    return measure_end(g, bytes, e);
+}
+
+static struct tensor new_rgb(struct engine *g, const int dim[3])
+{
+    int scale = vae_scale(&g->conf.vae);
+    return dev_new3(g->d, DTYPE_U8, (int64_t)dim[1] * scale, (int64_t)dim[2] * scale, 3);
+}
+
+static int measure_decode(struct engine *g, const int dim[3], size_t *bytes, struct err *e)
+{
+    measure_begin(g);
+    struct tensor z = new_latent(g->d, dim), rgb = new_rgb(g, dim);
+    vae_decode(g->vae, &z, &rgb);
+    return measure_end(g, bytes, e);
+}
+
+int engine_check(const struct engine *cg, const struct gen *gen, struct err *e)
+{
+    struct engine *g = (struct engine *)(uintptr_t)cg; /* measuring leaves no trace */
+    size_t         bytes = 0;
+    int            dim[3], rc;
+
+    if ((rc = check_side(g, "width", gen->width_px, g->conf.dit.axes_lens[2], e)) ||
+        (rc = check_side(g, "height", gen->height_px, g->conf.dit.axes_lens[1], e)) || (rc = check_numbers(gen, e)))
+        return rc;
+    if ((int64_t)gen->width_px * gen->height_px > PNG_PIXELS_MAX_PX)
+        return err_set(e, ERR_LIMIT, "%d x %d pixels: at most %u in all", gen->width_px, gen->height_px, PNG_PIXELS_MAX_PX);
+    if (!(g->parts & ENGINE_IMAGE))
+        return 0;
+    latent_dim(g, gen, dim);
+    if ((rc = measure_decode(g, dim, &bytes, e)) || (rc = check_memory(g, bytes, e)))
+        return rc;
+    if ((rc = measure_denoise(g, gen, g->profile.tokens_max, g->profile.tokens_max, &bytes, e)) || (rc = check_memory(g, bytes, e)))
+        return rc;
+    return 0;
+}
+
+/* ---- encode ---- */
+
+/* ids -> p->raw and, with the image part, p->caption. While measuring only the work space is taken. */
+static int run_text(struct engine *g, const int32_t *ids, struct embed *p, const struct dit_rope *r, bool *finite)
+{
+    struct dev   *d = g->d;
+    struct tensor h = dev_new2(d, d->act_type, p->n_tok, p->n_feat), raw = dev_new2(d, DTYPE_F32, p->n_tok, p->n_feat);
+
+    qwen3_run(g->text, ids, p->n_tok, &h);
+    op_copy(d, &raw, &h);
+    *finite = op_all_finite(d, &raw);
+    if (p->has_caption)
+        dit_caption(g->dit, &h, r, &p->caption);
+    if (d->measuring)
+        return 0;
+    return dev_get(d, &raw, p->raw, (size_t)tensor_count(&raw) * sizeof(float), NULL); /* a failure stays in the device */
+}
+
+static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint8_t *key, struct embed **out, struct err *e)
+{
+    struct embed   *p = calloc(1, sizeof *p);
+    struct dit_rope r = { 0 };
+    size_t          bytes = 0;
+    bool            finite = true;
+    int             rc = 0, got;
+
+    if (!p)
+        return err_set(e, ERR_NOMEM, "no memory for a prompt");
+    *p = (struct embed){ .n_refs = 1, .d = g->d, .n_tok = (int64_t)n, .n_feat = g->conf.text.hidden, .has_caption = g->dit != NULL };
+    memcpy(p->key, key, SHA256_BYTES);
+    if (!(p->raw = calloc(n * (size_t)p->n_feat, sizeof *p->raw))) {
+        rc = err_set(e, ERR_NOMEM, "no memory for a prompt of %zu ids", n);
+        goto done;
+    }
+    if (p->has_caption) {
+        if ((rc = dit_rope_open(g->dit, 0, 0, p->n_tok, &r, e)))
+            goto done;
+        if ((rc = dev_alloc(g->d, g->d->act_type, 2, (int64_t[]){ r.n_cap_padded, g->conf.dit.dim }, &p->caption, e)))
+            goto done;
+    }
+    measure_begin(g);
+    (void)run_text(g, ids, p, &r, &finite);
+    if ((rc = measure_end(g, &bytes, e)) || (rc = reserve(g, bytes, e)))
+        goto done;
+    got = run_text(g, ids, p, &r, &finite);
+    dev_reset(g->d, 0);
+    if ((rc = dev_sync(g->d, e)))
+        goto done;
+    if (got || !finite) {
+        rc = got ? err_set(e, ERR_DEVICE, "%s: a prompt's embedding could not be read back", g->d->name)
+                 : err_set(e, ERR_NAN, "the prompt's embedding is not finite: the text encoder's weights are out of range");
+        goto done;
+    }
+    *out = p;
+    p = NULL;
+done:
+    if (g->dit)
+        dit_rope_free(g->dit, &r);
+    embed_free(p);
+    return rc;
+}
+
+int engine_encode(struct engine *g, struct str prompt, struct embed **out, struct err *e)
+{
+    int32_t       ids[PROMPT_TOKENS_MAX];
+    uint8_t       key[SHA256_BYTES];
+    size_t        n = 0;
+    struct embed *p;
+    int           rc;
+
+    if (!g->text)
+        return err_set(e, ERR_STATE, "this engine runs without the text encoder");
+    if ((rc = prompt_ids(g->tokenizer, prompt, ids, PROMPT_TOKENS_MAX, &n, e)))
+        return rc;
+    sha256_of(ids, n * sizeof *ids, key);
+    if (!(p = cache_take(&g->cache, key))) {
+        if ((rc = weights_check(g->text_w, e)) || (g->dit && (rc = weights_check(g->dit_w, e)))) /* E2 */
+            return rc;
+        if ((rc = make_embed(g, ids, n, key, &p, e)))
+            return rc;
+        cache_put(&g->cache, p);
+    }
+    *out = p;
+    return 0;
+}
+
+int embed_get(const struct embed *p, int64_t *n_tok, int64_t *n_feat, float *out, int64_t cap, struct err *e)
+{
+    *n_tok = p->n_tok;
+    *n_feat = p->n_feat;
+    if (!out)
+        return 0;
+    if (cap < p->n_tok * p->n_feat)
+        return err_set(e, ERR_LIMIT, "room for %" PRId64 " values, the embedding has %" PRId64, cap, p->n_tok * p->n_feat);
+    memcpy(out, p->raw, (size_t)(p->n_tok * p->n_feat) * sizeof *out);
+    return 0;
+}
+
+/* ---- denoise ---- */
+
+static int make_noise(const struct gen *gen, float *out, size_t n, struct err *e)
+{
+    int rc = gen->noise == NOISE_TORCH_CPU ? noise_torch_cpu(gen->seed, out, n) : noise_torch_cuda(gen->seed, gen->noise_threads, out, n);
+    return rc ? err_set(e, rc, "no noise of this kind for %zu values", n) : 0;
+}
+
+/* Noise in l->values -> final latents in l->values. */
+static int run_passes(struct engine *g, struct denoise *n, struct latent *l, const struct gen_hooks *h, struct err *e)
+{
+    size_t        bytes = latent_count(l) * sizeof *l->values;
+    struct tensor z = new_latent(g->d, l->dim);
+    int           rc = dev_put(g->d, &z, l->values, bytes, e);
+    if (!rc)
+        rc = denoise_run(n, &z, h, e);
+    if (!rc)
+        rc = dev_get(g->d, &z, l->values, bytes, e);
+    dev_reset(g->d, 0);
+    int synced = dev_sync(g->d, rc ? NULL : e);
+    return rc ? rc : synced;
+}
+
+static int check_embeds(const struct engine *g, const struct embed *pos, const struct embed *neg, const struct gen *gen, struct err *e)
+{
+    if (!g->dit)
+        return err_set(e, ERR_STATE, "this engine runs without the transformer");
+    if (!pos || (gen->guidance > 0 && !neg))
+        return err_set(e, ERR_ARG, "guidance above 0 needs the embedding of a negative prompt (\"\" when there is none)");
+    if (!pos->has_caption || (neg && !neg->has_caption) || pos->d != g->d || (neg && neg->d != g->d))
+        return err_set(e, ERR_STATE, "the prompt was encoded by another engine");
+    return 0;
+}
+
+int engine_denoise(struct engine *g, const struct embed *pos, const struct embed *neg, const struct gen *gen, const struct gen_hooks *h,
+                   struct latent **out, struct err *e)
+{
+    struct dit_rope pos_rope = { 0 }, neg_rope = { 0 };
+    struct latent  *z = NULL;
+    float          *sigma = NULL;
+    size_t          bytes = 0;
+    int             dim[3], patch = g->conf.dit.patch, rc;
+
+    if ((rc = check_embeds(g, pos, neg, gen, e)) || (rc = engine_check(g, gen, e)) || (rc = weights_check(g->dit_w, e))) /* E2 */
+        return rc;
+    if (!(gen->guidance > 0))
+        neg = NULL;
+    latent_dim(g, gen, dim);
+    int64_t n_h = dim[1] / patch, n_w = dim[2] / patch;
+    if (!(sigma = calloc((size_t)gen->n_steps * 2 + 1, sizeof *sigma))) {
+        rc = err_set(e, ERR_NOMEM, "no memory for a schedule of %d steps", gen->n_steps);
+        goto done;
+    }
+    float *t = sigma + gen->n_steps + 1;
+    if ((rc = schedule_make(&g->conf.schedule, gen->n_steps, (int)(n_h * n_w), sigma, t, e)) || (rc = latent_alloc(dim, &z, e)))
+        goto done;
+    if ((rc = make_noise(gen, z->values, latent_count(z), e)) || (rc = dit_rope_open(g->dit, n_h, n_w, pos->n_tok, &pos_rope, e)))
+        goto done;
+    if (neg && (rc = dit_rope_open(g->dit, n_h, n_w, neg->n_tok, &neg_rope, e)))
+        goto done;
+    if ((rc = measure_denoise(g, gen, pos->n_tok, neg ? neg->n_tok : pos->n_tok, &bytes, e)) || (rc = reserve(g, bytes, e)))
+        goto done;
+    struct denoise n = { g->dit, gen, sigma, t, { &pos->caption, &pos_rope }, { neg ? &neg->caption : NULL, &neg_rope } };
+    if ((rc = run_passes(g, &n, z, h, e)))
+        goto done;
+    *out = z;
+    z = NULL;
+done:
+    if (g->dit) {
+        dit_rope_free(g->dit, &pos_rope);
+        dit_rope_free(g->dit, &neg_rope);
+    }
+    free(sigma);
+    latent_free(z);
+    return rc;
+}
+
+/* ---- latents and decode ---- */
+
+int latent_new(struct engine *g, const int dim[3], const float *values, struct latent **out, struct err *e)
+{
+    const struct dit_conf *c = &g->conf.dit;
+    struct latent         *z;
+    int                    rc;
+
+    if (dim[0] != c->channels || dim[1] < c->patch || dim[2] < c->patch || dim[1] > c->axes_lens[1] * c->patch ||
+        dim[2] > c->axes_lens[2] * c->patch)
+        return err_set(e, ERR_ARG, "a latent [%d,%d,%d] is not of this model: [%d, %d..%d, %d..%d]", dim[0], dim[1], dim[2], c->channels,
+                       c->patch, c->axes_lens[1] * c->patch, c->patch, c->axes_lens[2] * c->patch);
+    if ((rc = latent_alloc(dim, &z, e)))
+        return rc;
+    memcpy(z->values, values, latent_count(z) * sizeof *values);
+    for (size_t i = 0; i < latent_count(z); i++)
+        if (!isfinite(z->values[i])) {
+            latent_free(z);
+            return err_set(e, ERR_NAN, "value %zu of the latent is not finite", i);
+        }
+    *out = z;
+    return 0;
+}
+
+int engine_decode(struct engine *g, const struct latent *l, struct image *out, struct err *e)
+{
+    size_t   bytes = 0;
+    uint8_t *rgb = NULL;
+    int      rc;
+
+    if (!g->vae)
+        return err_set(e, ERR_STATE, "this engine runs without the VAE");
+    if ((rc = weights_check(g->vae_w, e)) || (rc = measure_decode(g, l->dim, &bytes, e)) || (rc = reserve(g, bytes, e))) /* E2 */
+        return rc;
+    struct tensor z = new_latent(g->d, l->dim), pixels = new_rgb(g, l->dim);
+    size_t        n = (size_t)tensor_count(&pixels);
+    if (!(rgb = malloc(n))) {
+        rc = err_set(e, ERR_NOMEM, "no memory for %" PRId64 " x %" PRId64 " pixels", pixels.dim[1], pixels.dim[0]);
+        goto done;
+    }
+    if ((rc = dev_put(g->d, &z, l->values, latent_count(l) * sizeof *l->values, e)))
+        goto done;
+    vae_decode(g->vae, &z, &pixels);
+    if ((rc = dev_get(g->d, &pixels, rgb, n, e)) || (rc = dev_sync(g->d, e)))
+        goto done;
+    *out = (struct image){ .width_px = (int)pixels.dim[1], .height_px = (int)pixels.dim[0], .rgb = rgb };
+    rgb = NULL;
+done:
+    dev_reset(g->d, 0);
+    free(rgb);
+    return rc;
+}

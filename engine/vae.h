@@ -1,0 +1,26 @@
+/* vae.h - latent -> pixels: the decoder half of AutoencoderKL, channels last.
+ *
+ *   struct vae *v = NULL;
+ *   vae_open(&v, &conf.vae, w, d, &e);
+ *   struct tensor rgb = dev_new3(d, DTYPE_U8, H, W, 3);
+ *   vae_decode(v, &latent, &rgb);  dev_sync(d, &e);
+ *
+ * Work space: three buffers for activations, each as large as its largest tenant; the values of a stage never move, only roles do.
+ * Tensors of the encoder half in the file are not read.
+ * Not here: PNG (base/png.h), tiling of very large pictures. */
+#ifndef ENGINE_VAE_H
+#define ENGINE_VAE_H
+
+#include "engine/config.h"
+#include "engine/weights.h"
+#include "kernels/dev.h"
+
+struct vae;
+
+int  vae_open(struct vae **out, const struct vae_conf *conf, struct weights *w, struct dev *d, struct err *e);
+void vae_free(struct vae *v); /* NULL is fine */
+int  vae_scale(const struct vae_conf *conf); /* pixels per latent cell: 2^(levels - 1) */
+/* z F32 [channels, h, w], before scaling -> rgb U8 [h*scale, w*scale, 3]. Errors stick in the device. */
+void vae_decode(struct vae *v, const struct tensor *z, struct tensor *rgb);
+
+#endif

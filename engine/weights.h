@@ -1,0 +1,58 @@
+/* weights.h - one component of a model on disk: tensor name -> tensor, whatever the files.
+ *
+ *   struct weights *w = NULL;
+ *   weights_open(&w, "model/transformer", NULL, &e);             one .safetensors, or shards and their index
+ *   weights_take(w, d, "x_pad_token", 2, (int64_t[]){ 1, dim }, &t, &e);
+ *   weights_free(w);                                             after the device that borrowed from it
+ *
+ * Every file is mapped and wholly checked at open (safetensors.h), so a truncated or overlapping one never gets as far as a model.
+ * Errors name the missing tensor and where it was looked for, or the shape found and the shape expected. Tensors nobody asks for are fine.
+ * Tensors lie in the mapped file; one that is not aligned for its dtype is copied once.
+ * Not here: the file format (safetensors.h), what a model is made of (qwen3.h, dit.h, vae.h). */
+#ifndef ENGINE_WEIGHTS_H
+#define ENGINE_WEIGHTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "kernels/dev.h"
+#include "kernels/tensor.h"
+
+struct weights;
+
+/* prefix: names may also be stored as prefix + name ("model."), or NULL.
+ * Which files of dir: diffusion_pytorch_model or model .safetensors, else the same with .safetensors.index.json,
+ * else the only index or the only .safetensors there is. */
+int  weights_open(struct weights **out, const char *dir, const char *prefix, struct err *e);
+void weights_free(struct weights *w); /* NULL is fine */
+
+bool    weights_has(const struct weights *w, const char *name);
+/* A host tensor of exactly this shape, borrowed from w. ERR_NOTFOUND: no such name. ERR_FORMAT: other shape, or a dtype that is not supported. */
+int     weights_get(struct weights *w, const char *name, int rank, const int64_t *dim, struct tensor *out, struct err *e);
+/* The same, put on the device by dev_weight(). */
+int     weights_take(struct weights *w, struct dev *d, const char *name, int rank, const int64_t *dim, struct tensor *out, struct err *e);
+/* ERR_IO when one of the files was cut since it was opened (reading on would be SIGBUS). */
+int     weights_check(const struct weights *w, struct err *e);
+void    weights_digest(const struct weights *w, struct sha256 *s); /* the headers of all files: names, shapes, dtypes */
+int64_t weights_bytes(const struct weights *w);       /* of all tensors in the files */
+int64_t weights_values(const struct weights *w);      /* parameters in the files */
+enum dtype weights_type(const struct weights *w);     /* of the largest usable tensor: what people call the dtype of a checkpoint */
+
+/* Takes many tensors with one check at the end: after the first error the others do nothing.
+ *   struct loader l = { w, d, e, 0 };
+ *   load2(&l, &b->w1, ffn, dim, "%s.feed_forward.w1.weight", prefix); ...  return l.rc; */
+struct loader {
+    struct weights *w;
+    struct dev     *d;
+    struct err     *e;
+    int             rc;
+};
+void load1(struct loader *l, struct tensor *out, int64_t n, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+void load2(struct loader *l, struct tensor *out, int64_t n, int64_t c, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* A convolution [co,ci,k,k]. */
+void load_conv(struct loader *l, struct tensor *out, int64_t co, int64_t ci, int64_t k, const char *fmt, ...)
+    __attribute__((format(printf, 6, 7)));
+
+#endif
