@@ -1,0 +1,174 @@
+/* job.h - what was asked and how far it is: the broker's memory of the journal.
+ *
+ *   struct book b; book_init(&b, 1);
+ *   struct job *j = book_job(&b, key, name, n_tasks, wall_ms);   struct batch *c = job_batch(j, first_task, n_tasks, sha256);
+ *   batch_lot(c, &item, bytes);  batch_seal(c);                  tasks exist now, all QUEUED
+ *   task_move(&b, t, TASK_RUNNING);                              the only way a state changes
+ *
+ * A job is n_tasks images, told in batches (one SUBMIT each); a batch is lots (one item each: n_images that differ in the seed).
+ * A task's id is job << 20 | index: no table is needed to find it. Ids only grow.
+ * Invariants: B1 a state changes in task_move() alone, along the arrows of its table.  B2 job.n[state] counts exactly job's tasks.
+ *   B3 every move but the one to RUNNING takes the next seq and is an event; an event is shown only when durable (book_durable).
+ *   B4 task.grant != NULL iff RUNNING.
+ * Not here: which task is next (queue.c), who works (roster.c), surviving a crash (journal.c). */
+#ifndef BROKER_JOB_H
+#define BROKER_JOB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uthash.h>
+
+#include "base/str.h"
+#include "proto/msg.h"
+
+#define TASK_INDEX_BITS  20
+#define TASK_STATES      6   /* indexable by enum task_state; 0 is unused */
+#define CRASHES_MAX      3   /* FAIL_CRASHED and FAIL_STUCK */
+#define TRANSIENTS_MAX   8   /* FAIL_TRANSIENT and FAIL_OOM */
+#define NANS_MAX         2
+#define LEASES_PER_TASK_MAX 20
+#define RECENT           64  /* completions remembered per job, for its rate */
+
+_Static_assert(JOB_TASKS_MAX <= 1 << TASK_INDEX_BITS, "a task's index must fit its id");
+
+struct job;
+struct batch;
+struct grant;
+struct worker;
+
+/* Tasks of one job that ask for one model: the unit of the queue's round robin. */
+struct lane {
+    struct job  *job;
+    struct str   model;          /* as asked; empty = the farm's default, see job.model */
+    struct task *fresh, *retry;  /* utlist heads; owned by queue.c */
+    struct lane *prev, *next;    /* in the queue, while one of them is not empty */
+    struct lane *sister;         /* the job's next lane */
+};
+
+struct lot { /* one item: n_images tasks that differ in the seed */
+    struct batch *batch;
+    struct lane  *lane;
+    uint32_t      first_task, n_images; /* index in the job */
+    uint64_t      seed;
+    int32_t       width_px, height_px;
+    bool          want_latents;
+    struct str    label, bytes; /* bytes: wire_item_pack() */
+    struct lot   *next;
+    char          mem[];
+};
+
+struct outcome { /* what is left of a task's last run */
+    struct part part[PARTS_MAX];
+    size_t      n_parts; /* of DONE: 0 when its retention ended */
+    uint32_t    took_ms;
+    int64_t     collected_wall_ms; /* 0: not collected */
+    bool        verified[PARTS_MAX]; /* its bytes were read and hashed since this start */
+    char        worker[NAME_MAX_BYTES + 1];
+    char       *error; /* owned; of FAILED, or the last failed attempt */
+};
+
+enum task_place { PLACE_NONE, PLACE_FRESH, PLACE_RETRY, PLACE_DELAYED }; /* in queue.c */
+
+struct task {
+    struct lot     *lot;
+    uint32_t        index;
+    uint8_t         state, place;
+    uint8_t         leases, crashes, transients, nans;
+    uint64_t        seq;      /* of its last event; 0: none yet */
+    uint64_t        avoid;    /* worker.id it crashed last; 0: none */
+    int64_t         ready_ms; /* back-off: not before (monotonic) */
+    struct grant   *grant;    /* while RUNNING */
+    struct outcome *out;      /* NULL until something happened */
+    struct task    *prev, *next;
+};
+
+struct batch {
+    struct job   *job;
+    uint32_t      first_task, n_tasks;
+    uint8_t       sha256[32];
+    bool          durable; /* its SUBMIT is committed */
+    struct lot   *lot, *lot_last; /* in order of tasks */
+    struct task  *task;    /* [n_tasks] after batch_seal() */
+    struct batch *next;    /* in order of first_task */
+};
+
+struct event {
+    uint64_t     seq;
+    struct task *task; /* stale when task->seq differs */
+};
+struct event_log {
+    struct event *at;
+    size_t        n, cap;
+};
+
+struct job {
+    uint64_t         id;
+    uint8_t          key[KEY_BYTES];
+    char             name[NAME_MAX_BYTES + 1];
+    char             model[MODEL_MAX_BYTES + 1]; /* what an empty model means in this job, once its first lease is given */
+    int64_t          created_wall_ms, changed_wall_ms;
+    uint32_t         n_tasks, n_known;
+    uint32_t         n[TASK_STATES], n_collected;
+    uint32_t         n_shown[TASK_STATES]; /* final states that are durable */
+    bool             canceled;
+    struct batch    *batch;
+    struct lane     *lane;
+    struct event_log log;
+    uint64_t         tick; /* book.tick of its last progress */
+    int64_t          recent_ms[RECENT];
+    uint64_t         n_recent;
+    UT_hash_handle   by_id, by_key;
+};
+
+struct change {
+    uint64_t    seq;
+    struct job *job;
+    uint8_t     from, to;
+};
+
+struct book {
+    struct job      *by_id, *by_key;
+    uint64_t         next_job, seq, durable_seq;
+    uint64_t         tick; /* counts movements that are not events: leases, steps */
+    uint64_t         n_open; /* tasks not final */
+    struct event_log log;
+    struct change   *change;
+    size_t           change_at, n_change, change_cap;
+};
+
+void book_init(struct book *b, uint64_t next_job, uint64_t seq);
+void book_release(struct book *b);
+/* A new job with the next id; the key must be new. Never NULL (out of memory aborts). */
+struct job *book_job(struct book *b, const uint8_t key[KEY_BYTES], struct str name, uint32_t n_tasks, int64_t wall_ms);
+struct job *book_find(const struct book *b, uint64_t id);
+struct job *book_find_key(const struct book *b, const uint8_t key[KEY_BYTES]);
+struct task *book_task(const struct book *b, uint64_t task_id); /* NULL when unknown */
+/* Forgets a job wholly; none of its tasks may be in the queue or leased. */
+void book_drop(struct book *b, struct job *j);
+/* Everything up to seq is on disk: its events may be shown. */
+void book_durable(struct book *b, uint64_t seq);
+/* Fits [first, first + n) into the job: NULL when it overlaps a batch (then *same is the batch with exactly this range, or NULL). */
+struct batch *job_batch(struct job *j, uint32_t first_task, uint32_t n_tasks, const uint8_t sha256[32], struct batch **same);
+void batch_lot(struct batch *c, const struct item *it, struct str bytes);
+void batch_seal(struct book *b, struct batch *c); /* the lots cover the batch: makes the tasks, QUEUED */
+void batch_drop(struct book *b, struct batch *c); /* a SUBMIT that was refused after all */
+
+struct job *task_job(const struct task *t);
+uint64_t    task_id(const struct task *t);
+uint64_t    task_seed(const struct task *t);
+bool        task_final(const struct task *t);
+struct outcome *task_outcome(struct task *t); /* made when missing */
+void        task_error(struct task *t, struct str text);
+bool        task_move_ok(enum task_state from, enum task_state to);
+void        task_move(struct book *b, struct task *t, enum task_state to);
+/* The task's durable face; strs are borrowed from it. */
+void        task_describe(const struct task *t, struct task_info *out);
+
+/* Events after cursor of one job (NULL: all), oldest first, durable ones only: n <= cap; *next is the cursor behind them. */
+size_t book_events(const struct book *b, const struct job *j, uint64_t cursor, struct task **out, size_t cap, uint64_t *next);
+bool   book_news(const struct book *b, const struct job *j, uint64_t cursor); /* would book_events() give any? */
+
+void  job_completed(struct job *j, int64_t now_ms); /* for its rate */
+float job_rate(const struct job *j, int64_t now_ms); /* images per second lately; 0: not known */
+
+#endif

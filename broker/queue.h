@@ -1,0 +1,34 @@
+/* queue.h - which task is next.
+ *
+ *   queue_push(&q, t); ... for (l = queue_first(&q); l; l = queue_after(&q, l)) if (a worker fits lane_next(l, ...)) queue_take(&q, t);
+ *
+ * Order: round robin over lanes (a job's tasks of one model), so one image need not wait for a batch of ten thousand; in a lane retries
+ * first, then as submitted. A task taken sends its lane to the back. Tasks in back-off wait outside until queue_ripen().
+ * Shares between clients and classes of urgency will choose among lanes in queue_first()/queue_after(); nothing else needs to know.
+ * Invariants: Q1 a task is in here iff place != PLACE_NONE.  Q2 a lane is linked iff it has a task, fresh or retry.
+ * Pure: no clock, no I/O. Not here: who runs it (dispatch.c). */
+#ifndef BROKER_QUEUE_H
+#define BROKER_QUEUE_H
+
+#include "broker/job.h"
+
+struct queue {
+    struct lane *lane;    /* utlist, head is next */
+    struct task *delayed; /* utlist, any order */
+    size_t       n_ready, n_delayed;
+    int64_t      ripe_ms; /* the earliest ready_ms of delayed */
+};
+
+void queue_push(struct queue *q, struct task *t);       /* behind the lane's others */
+void queue_push_front(struct queue *q, struct task *t); /* a retry: before them */
+void queue_delay(struct queue *q, struct task *t, int64_t ready_ms);
+void queue_remove(struct queue *q, struct task *t); /* canceled, or done by a late result */
+void queue_take(struct queue *q, struct task *t);   /* it runs: its lane goes to the back */
+void queue_ripen(struct queue *q, int64_t now_ms);  /* those whose back-off is over become retries */
+
+struct lane *queue_first(const struct queue *q);
+struct lane *queue_after(const struct queue *q, const struct lane *l); /* NULL at the end */
+struct task *lane_first(const struct lane *l);
+struct task *lane_after(const struct lane *l, const struct task *t); /* retries, then fresh; NULL at the end */
+
+#endif

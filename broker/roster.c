@@ -1,0 +1,258 @@
+/* roster.c - workers in order of arrival, their leases, their silence.
+ * Believes: one thread; at most WORKERS_MAX workers, so walks are short; out of memory aborts. */
+#include "broker/roster.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+static struct str own(struct str s)
+{
+    char *p = calloc(1, s.len + 1);
+
+    if (!p) abort();
+    if (s.len) memcpy(p, s.at, s.len);
+    return (struct str){p, s.len};
+}
+
+static void keep(char *to, size_t cap, struct str s)
+{
+    snprintf(to, cap, "%.*s", (int)s.len, s.len ? s.at : "");
+}
+
+static void models_free(struct worker *w)
+{
+    for (size_t i = 0; i < w->n_models; i++) {
+        free((char *)w->model[i].name.at);
+        free((char *)w->model[i].profile.at);
+    }
+    w->n_models = 0;
+}
+
+struct worker *roster_hello(struct roster *r, const struct hello *h, const struct route *route, int64_t now_ms)
+{
+    struct worker *w;
+
+    DL_FOREACH(r->worker, w)
+        if (memcmp(w->instance, h->instance, KEY_BYTES) == 0) break;
+    if (!w) {
+        if (r->n_workers >= WORKERS_MAX) return NULL;
+        w = calloc(1, sizeof *w);
+        if (!w) abort();
+        w->id = ++r->next_id;
+        memcpy(w->instance, h->instance, KEY_BYTES);
+        DL_APPEND(r->worker, w);
+        r->n_workers++;
+    }
+    w->route = *route;
+    w->hello_ms = w->seen_ms = now_ms;
+    w->capacity = h->capacity;
+    keep(w->name, sizeof w->name, h->name);
+    keep(w->device, sizeof w->device, h->device);
+    keep(w->about, sizeof w->about, h->about);
+    keep(w->version, sizeof w->version, h->version);
+    models_free(w);
+    assert(h->n_models <= MODELS_MAX);
+    for (size_t i = 0; i < h->n_models; i++, w->n_models++) {
+        w->model[i] = h->model[i];
+        w->model[i].name = own(h->model[i].name);
+        w->model[i].profile = own(h->model[i].profile);
+    }
+    return w;
+}
+
+void roster_drop(struct roster *r, struct worker *w)
+{
+    assert(!w->grant && !w->n_held);
+    DL_DELETE(r->worker, w);
+    r->n_workers--;
+    models_free(w);
+    free(w);
+}
+
+struct worker *roster_lost(const struct roster *r, int64_t now_ms)
+{
+    struct worker *w;
+
+    DL_FOREACH(r->worker, w)
+        if (now_ms - w->seen_ms >= WORKER_LOST_MS) return w;
+    return NULL;
+}
+
+bool worker_suspect(const struct worker *w, int64_t now_ms)
+{
+    return now_ms - w->seen_ms >= WORKER_SUSPECT_MS;
+}
+
+bool worker_free(const struct worker *w, int64_t now_ms)
+{
+    return w->n_held < w->capacity && w->n_held < LEASES_MAX && !worker_suspect(w, now_ms);
+}
+
+bool worker_has(const struct worker *w, struct str model)
+{
+    for (size_t i = 0; i < w->n_models; i++)
+        if (str_eq(w->model[i].name, model)) return true;
+    return false;
+}
+
+const char *worker_state(const struct worker *w, int64_t now_ms)
+{
+    if (now_ms - w->seen_ms >= WORKER_LOST_MS) return "lost";
+    if (worker_suspect(w, now_ms)) return "suspect";
+    if (w->capacity == 0) return w->n_held || w->n_done ? "draining" : "loading";
+    return w->n_held ? "busy" : "ready";
+}
+
+struct str roster_default(const struct roster *r)
+{
+    struct worker *w;
+
+    DL_FOREACH(r->worker, w)
+        if (w->n_models) return w->model[0].name;
+    return (struct str){0};
+}
+
+void roster_why(const struct roster *r, struct str model, int64_t now_ms, char *text, size_t cap)
+{
+    struct worker *w;
+    size_t         used, n_with = 0, n_awake = 0;
+
+    text[0] = 0;
+    if (!r->worker) {
+        snprintf(text, cap, "no worker is connected");
+        return;
+    }
+    if (!model.len) model = roster_default(r);
+    DL_FOREACH(r->worker, w)
+    {
+        if (!worker_has(w, model)) continue;
+        n_with++;
+        if (w->capacity && !worker_suspect(w, now_ms)) n_awake++;
+    }
+    if (n_awake) return;
+    if (n_with) {
+        snprintf(text, cap, "every worker with model '%.*s' is loading, draining or silent", (int)model.len, model.len ? model.at : "");
+        return;
+    }
+    used = (size_t)snprintf(text, cap, "no worker has model '%.*s' (workers have:", (int)model.len, model.len ? model.at : "");
+    DL_FOREACH(r->worker, w)
+    {
+        for (size_t i = 0; i < w->n_models && used < cap; i++) {
+            struct worker *other;
+            bool           told = false;
+
+            for (other = r->worker; other != w && !told; other = other->next) told = worker_has(other, w->model[i].name);
+            if (!told) used += (size_t)snprintf(text + used, cap - used, " %.*s", (int)w->model[i].name.len, w->model[i].name.at);
+        }
+    }
+    if (used < cap) snprintf(text + used, cap - used, ")");
+}
+
+void worker_took(struct worker *w, uint32_t took_ms)
+{
+    w->ms_per_image = w->ms_per_image ? (uint32_t)((7 * (uint64_t)w->ms_per_image + took_ms) / 8) : took_ms;
+}
+
+/* ---- leases ---- */
+static struct grant *grant_new(struct task *t, uint64_t epoch, int64_t now_ms)
+{
+    struct grant *l = calloc(1, sizeof *l);
+
+    if (!l) abort();
+    assert(!t->grant);
+    *l = (struct grant){.task = t, .task_id = task_id(t), .epoch = epoch, .leased_ms = now_ms, .reported_ms = now_ms, .moved_ms = now_ms,
+                        .deadline_ms = now_ms + LEASE_BUDGET_MS, .stage = STAGE_WAITING};
+    t->grant = l;
+    return l;
+}
+
+struct grant *roster_grant(struct worker *w, struct task *t, uint64_t epoch, int64_t now_ms)
+{
+    struct grant *l = grant_new(t, epoch, now_ms);
+
+    l->worker = w;
+    DL_APPEND(w->grant, l);
+    w->n_held++;
+    return l;
+}
+
+struct grant *roster_orphan(struct roster *r, struct task *t, uint64_t epoch)
+{
+    struct grant *l = grant_new(t, epoch, 0);
+
+    DL_APPEND(r->orphans, l);
+    return l;
+}
+
+void roster_adopt(struct roster *r, struct grant *l, struct worker *w, int64_t now_ms)
+{
+    assert(!l->worker);
+    DL_DELETE(r->orphans, l);
+    l->worker = w;
+    l->sent = true;
+    l->leased_ms = l->reported_ms = l->moved_ms = now_ms;
+    l->deadline_ms = now_ms + LEASE_BUDGET_MS;
+    DL_APPEND(w->grant, l);
+    w->n_held++;
+}
+
+struct grant *worker_grant(const struct worker *w, uint64_t task, uint64_t epoch)
+{
+    struct grant *l;
+
+    DL_FOREACH(w->grant, l)
+        if (l->task_id == task && l->epoch == epoch) return l;
+    return NULL;
+}
+
+void grant_revoke(struct grant *l)
+{
+    assert(l->worker);
+    if (l->task) l->task->grant = NULL;
+    l->task = NULL;
+}
+
+void grant_free(struct roster *r, struct grant *l)
+{
+    if (l->task) l->task->grant = NULL;
+    if (l->worker) {
+        DL_DELETE(l->worker->grant, l);
+        l->worker->n_held--;
+    } else {
+        DL_DELETE(r->orphans, l);
+    }
+    free(l);
+}
+
+bool grant_progress(struct grant *l, const struct progress *p, int64_t now_ms)
+{
+    bool moved = l->stage != p->stage || l->step != p->step || l->steps != p->steps;
+
+    l->reported_ms = now_ms;
+    if (!moved) return false;
+    l->stage = p->stage;
+    l->step = p->step;
+    l->steps = p->steps;
+    l->moved_ms = now_ms;
+    l->deadline_ms = now_ms + LEASE_BUDGET_MS;
+    return true;
+}
+
+void roster_forgive(struct roster *r, int64_t gap_ms)
+{
+    struct worker *w;
+    struct grant  *l;
+
+    DL_FOREACH(r->worker, w)
+    {
+        w->seen_ms += gap_ms;
+        DL_FOREACH(w->grant, l)
+        {
+            l->deadline_ms += gap_ms;
+            l->reported_ms += gap_ms;
+        }
+    }
+}

@@ -1,0 +1,78 @@
+/* roster.h - the workers: who is there, what they hold, who fell silent.
+ *
+ *   w = roster_hello(&r, &hello, &route, now_ms);  roster_grant(w, t, epoch, now_ms);  ...  while ((w = roster_lost(&r, now_ms))) ...
+ *
+ * A worker is known by the instance its process drew at random; a new route of the same instance is the same worker.
+ * A grant is a lease given: it ties a task to a worker under an epoch. A grant revoked (canceled, or done elsewhere) has no task any more but still
+ * fills the worker's slot until the worker lets go of it.
+ * Invariants: R1 every grant is in exactly one worker's list, or in r->orphans (after a restart, until its worker says HELLO).
+ *   R2 grant.task->grant == lease, or grant.task is NULL (revoked).
+ * Pure: now_ms is given. Not here: what happens to a lost worker's tasks (broker_worker.c). */
+#ifndef BROKER_ROSTER_H
+#define BROKER_ROSTER_H
+
+#include "broker/job.h"
+#include "proto/peer.h"
+
+#define LEASE_BUDGET_MS 600000 /* without any progress; a step of a big picture on a CPU may take minutes */
+
+struct grant {
+    struct task   *task; /* NULL: revoked */
+    struct worker *worker; /* NULL: an orphan */
+    uint64_t       task_id, epoch;
+    int64_t        leased_ms, deadline_ms, reported_ms; /* reported: the last BEAT that named it */
+    bool           sent;      /* LEASE is on its way; before, only the journal knows */
+    enum stage     stage;
+    uint32_t       step, steps;
+    int64_t        moved_ms; /* when stage or step last changed */
+    struct grant  *prev, *next;
+};
+
+struct worker {
+    uint64_t      id; /* counts HELLOs of new instances; never 0 */
+    struct route  route;
+    uint8_t       instance[KEY_BYTES];
+    char          name[NAME_MAX_BYTES + 1], device[NAME_MAX_BYTES + 1], about[ERROR_MAX_BYTES + 1], version[NAME_MAX_BYTES + 1];
+    struct model_info model[MODELS_MAX]; /* names and profiles are owned */
+    size_t        n_models;
+    uint32_t      capacity, n_held;
+    struct grant *grant;
+    int64_t       hello_ms, seen_ms;
+    uint64_t      n_done, n_failed;
+    uint32_t      ms_per_image; /* recent mean; 0: none yet */
+    uint32_t      engine_restarts;
+    struct worker *prev, *next; /* in order of arrival */
+};
+
+struct roster {
+    struct worker *worker;
+    struct grant  *orphans;
+    size_t         n_workers;
+    uint64_t       next_id;
+};
+
+/* The worker of this instance, refreshed, or a new one. Counts as a sign of life. NULL when WORKERS_MAX are there. */
+struct worker *roster_hello(struct roster *r, const struct hello *h, const struct route *route, int64_t now_ms);
+void           roster_drop(struct roster *r, struct worker *w); /* its grants must be gone */
+struct worker *roster_lost(const struct roster *r, int64_t now_ms); /* one silent for WORKER_LOST_MS, or NULL */
+bool           worker_suspect(const struct worker *w, int64_t now_ms);
+bool           worker_free(const struct worker *w, int64_t now_ms); /* may have one more lease now */
+bool           worker_has(const struct worker *w, struct str model);
+const char    *worker_state(const struct worker *w, int64_t now_ms);
+struct str     roster_default(const struct roster *r); /* the farm's default model: the first name of the worker longest here */
+/* Why nobody runs a task of this model now; empty when somebody might. cap >= 1. */
+void roster_why(const struct roster *r, struct str model, int64_t now_ms, char *text, size_t cap);
+void worker_took(struct worker *w, uint32_t took_ms);
+
+struct grant *roster_grant(struct worker *w, struct task *t, uint64_t epoch, int64_t now_ms);
+struct grant *roster_orphan(struct roster *r, struct task *t, uint64_t epoch);
+void          roster_adopt(struct roster *r, struct grant *l, struct worker *w, int64_t now_ms); /* an orphan finds its worker */
+struct grant *worker_grant(const struct worker *w, uint64_t task, uint64_t epoch);
+void          grant_revoke(struct grant *l); /* parts it from its task; the slot stays taken */
+void          grant_free(struct roster *r, struct grant *l); /* parts it from its task and its worker */
+/* Progress told by a beat: true when it moved. Extends the deadline when it did. */
+bool          grant_progress(struct grant *l, const struct progress *p, int64_t now_ms);
+/* The loop stood still for gap_ms: everybody gets that much longer. */
+void          roster_forgive(struct roster *r, int64_t gap_ms);
+
+#endif

@@ -1,0 +1,44 @@
+/* schema.c - the journal's tables, version SCHEMA_VERSION. docs/JOURNAL.md says in prose what the rows promise.
+ * A change here is a new version: raise SCHEMA_VERSION and add a step to schema_step[]; released steps are never edited. */
+#include "broker/schema.h"
+
+const char *const schema_step[SCHEMA_VERSION] = {
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;\n"
+    "CREATE TABLE job (\n"
+    "    id              INTEGER PRIMARY KEY AUTOINCREMENT,\n"          /* never again the same, even when the highest is forgotten */
+    "    key             BLOB NOT NULL UNIQUE,\n"                       /* 16 bytes, the client's */
+    "    name            TEXT NOT NULL,\n"
+    "    model           TEXT NOT NULL,\n"                              /* what an empty model means in this job; '' until its first lease */
+    "    n_tasks         INTEGER NOT NULL,\n"
+    "    created_wall_ms INTEGER NOT NULL,\n"
+    "    changed_wall_ms INTEGER NOT NULL,\n"
+    "    canceled        INTEGER NOT NULL\n"
+    ");\n"
+    "CREATE TABLE batch (\n"                                            /* one SUBMIT */
+    "    id      INTEGER PRIMARY KEY,\n"                                /* job << 20 | first_task */
+    "    n_tasks INTEGER NOT NULL,\n"
+    "    sha256  BLOB NOT NULL\n"
+    ");\n"
+    "CREATE TABLE item (\n"                                             /* n_images tasks that differ in the seed */
+    "    id       INTEGER PRIMARY KEY,\n"                               /* job << 20 | first task */
+    "    n_images INTEGER NOT NULL,\n"
+    "    bytes    BLOB NOT NULL,\n"
+    "    crc      INTEGER NOT NULL\n"
+    ");\n"
+    "CREATE TABLE task (\n"                                             /* no row: QUEUED, never leased */
+    "    id                INTEGER PRIMARY KEY,\n"                      /* job << 20 | index */
+    "    state             INTEGER NOT NULL,\n"
+    "    seq               INTEGER NOT NULL,\n"                         /* of its last event; the cursor of EVENTS */
+    "    epoch             INTEGER NOT NULL,\n"                         /* of its last lease */
+    "    leases            INTEGER NOT NULL,\n"
+    "    crashes           INTEGER NOT NULL,\n"
+    "    transients        INTEGER NOT NULL,\n"
+    "    nans              INTEGER NOT NULL,\n"
+    "    took_ms           INTEGER NOT NULL,\n"
+    "    collected_wall_ms INTEGER NOT NULL,\n"
+    "    worker            TEXT NOT NULL,\n"
+    "    error             TEXT NOT NULL,\n"
+    "    parts             BLOB NOT NULL,\n"                            /* n * (kind u8, size u64 little endian, sha256) */
+    "    crc               INTEGER NOT NULL\n"
+    ");\n",
+};
