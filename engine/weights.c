@@ -305,6 +305,19 @@ void weights_digest(const struct weights *w, struct sha256 *s)
     }
 }
 
+size_t weights_count(const struct weights *w)
+{
+    return w->n_named;
+}
+
+const struct safetensors_entry *weights_entry(const struct weights *w, size_t i, const char **file)
+{
+    assert(i < w->n_named);
+    if (file)
+        *file = w->file[w->named[i].file].path;
+    return w->named[i].entry;
+}
+
 int64_t weights_bytes(const struct weights *w)
 {
     uint64_t sum = 0;

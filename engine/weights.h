@@ -21,6 +21,7 @@
 #include "kernels/tensor.h"
 
 struct weights;
+struct safetensors_entry; /* engine/safetensors.h */
 
 /* prefix: names may also be stored as prefix + name ("model."), or NULL.
  * Which files of dir: diffusion_pytorch_model or model .safetensors, else the same with .safetensors.index.json,
@@ -36,6 +37,9 @@ int     weights_take(struct weights *w, struct dev *d, const char *name, int ran
 /* ERR_IO when one of the files was cut since it was opened (reading on would be SIGBUS). */
 int     weights_check(const struct weights *w, struct err *e);
 void    weights_digest(const struct weights *w, struct sha256 *s); /* the headers of all files: names, shapes, dtypes */
+/* Tensor i of weights_count(), in the order of the files; *file (may be NULL) receives the path it lies in. Borrowed. */
+size_t  weights_count(const struct weights *w);
+const struct safetensors_entry *weights_entry(const struct weights *w, size_t i, const char **file);
 int64_t weights_bytes(const struct weights *w);       /* of all tensors in the files */
 int64_t weights_values(const struct weights *w);      /* parameters in the files */
 enum dtype weights_type(const struct weights *w);     /* of the largest usable tensor: what people call the dtype of a checkpoint */
