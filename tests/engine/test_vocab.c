@@ -44,7 +44,7 @@ static json_t *at(json_t *root, const char *path)
     char copy[200], *rest = copy;
     snprintf(copy, sizeof copy, "%s", path);
     for (char *part; root && (part = strsep(&rest, ".")) != NULL;)
-        root = json_is_array(root) ? json_array_get(root, (size_t)atoll(part)) : json_object_get(root, part);
+        root = json_is_array(root) ? json_array_get(root, strtoul(part, NULL, 10)) : json_object_get(root, part);
     return root;
 }
 
@@ -69,7 +69,7 @@ static void refused(const char *path, const char *key, const char *value, int co
     assert_non_null(o);
     assert_true(!value || new);
     if (json_is_array(o))
-        assert_int_equal(strcmp(key, "append") ? json_array_set_new(o, (size_t)atoll(key), new) : json_array_append_new(o, new), 0);
+        assert_int_equal(strcmp(key, "append") ? json_array_set_new(o, strtoul(key, NULL, 10), new) : json_array_append_new(o, new), 0);
     else if (new)
         assert_int_equal(json_object_set_new(o, key, new), 0);
     else
