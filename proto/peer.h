@@ -29,12 +29,17 @@ int  peer_bind(struct peer **out, const char *endpoint, const struct peer_opts *
 int  peer_connect(struct peer **out, const char *endpoint, struct err *e); /* returns at once; the peer may be absent */
 const char *peer_endpoint(const struct peer *p); /* resolved: the port really bound */
 void peer_close(struct peer *p);
-/* 0; ERR_BUSY: the queue to this peer is full, try later; ERR_NOTFOUND: this route is gone. to NULL on a DEALER. */
+/* 0; ERR_BUSY: the queue to this peer is full, try later; ERR_NOTFOUND: this route is gone. to NULL on a DEALER.
+ * A DEALER whose broker is absent is ERR_BUSY too: nothing queues for nobody. ERR_ARG, ERR_LIMIT: the message breaks docs/PROTOCOL.md. */
 int  peer_send(struct peer *p, const struct route *to, const struct msg *m, struct err *e);
 /* 0 with *m in a; ERR_BUSY: nothing there; ERR_PROTO: a malformed message (from, and m->kind/correlation if readable, are set). */
 int  peer_recv(struct peer *p, struct arena *a, struct route *from, struct msg *m, struct err *e);
 /* Waits up to timeout_ms for input (a client without a loop). 1: readable, 0: time-out, <0: ERR_*. Interrupted by a signal: 0. */
 int  peer_wait(struct peer *p, int64_t timeout_ms);
+/* How long peer_close() + peer_shutdown() may take to deliver what was sent; 0 is the default. For a last BYE. */
+void peer_linger(struct peer *p, int ms);
+/* The ZeroMQ socket, for loop.c alone. */
+void *peer_socket(const struct peer *p);
 /* Ends the process's context at exit, after all peers are closed. */
 void peer_shutdown(void);
 
