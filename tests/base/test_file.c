@@ -77,8 +77,9 @@ static void test_write_refused(void **state)
     assert_non_null(strstr(e.text, "no/such/a.txt"));
     assert_int_equal(file_write("", "x", 1, FILE_REPLACE, &e), ERR_ARG);
     assert_int_equal(file_write("/tmp/", "x", 1, FILE_REPLACE, &e), ERR_ARG);
-    assert_int_equal(file_write("/dev/null", "x", 1, FILE_REPLACE, &e), ERR_IO);
-    assert_true(file_exists("/dev/null"));
+    assert_int_equal(mkfifo(tmp_path(&tmp, "fifo"), 0600), 0); /* stands for /dev/null: never knock at the real one, we may be root */
+    assert_int_equal(file_write(tmp_path(&tmp, "fifo"), "x", 1, FILE_REPLACE, &e), ERR_IO);
+    assert_int_equal(unlink(tmp_path(&tmp, "fifo")), 0);
     assert_int_equal(mkdir(tmp_path(&tmp, "dir"), 0700), 0);
     assert_int_equal(file_write(tmp_path(&tmp, "dir"), "x", 1, FILE_REPLACE, &e), ERR_IO);
     assert_int_equal(tmp_n_files(&tmp), 1);

@@ -121,7 +121,7 @@ static void test_write_refused(void **state)
     assert_int_equal(b.len, 0);
     assert_int_equal(buf_puts(&small, "kept"), 0);
     assert_int_equal(png_write(&img, NULL, 0, 6, &small, &e), ERR_LIMIT);
-    assert_string_equal(small.at, "kept");
+    assert_true(str_is(buf_str(&small), "kept"));
     free(big);
     image_free(&img);
     buf_release(&b);
@@ -223,7 +223,7 @@ static void test_foreign(void **state)
 static void test_foreign_texts(void **state)
 {
     png_text        latin = {.compression = PNG_TEXT_COMPRESSION_zTXt, .key = (char *)(uintptr_t)"note", .text = (char *)(uintptr_t)"caf\xE9"}, bomb = latin;
-    char           *big = calloc(1, 8 << 20);
+    char           *big = calloc(1, 1 << 20);
     struct png_text got[2];
     struct image    img;
     struct buf      b;
@@ -238,10 +238,10 @@ static void test_foreign_texts(void **state)
     image_free(&img);
     buf_release(&b);
     assert_non_null(big);
-    memset(big, 'a', (8 << 20) - 1);
+    memset(big, 'a', (1 << 20) - 1);
     bomb.text = big;
-    foreign(&b, 1, 8, PNG_COLOR_TYPE_GRAY, 0, (const uint8_t *)"x", &bomb, 1); /* 8 KB that unfold to 8 MB */
-    assert_true(b.len < 20000);
+    foreign(&b, 1, 8, PNG_COLOR_TYPE_GRAY, 0, (const uint8_t *)"x", &bomb, 1); /* 1 KB that unfolds to 1 MB: more than our bound, less than libpng's */
+    assert_true(b.len < 3000);
     n = 2;
     assert_int_equal(png_read(buf_str(&b), &img, got, &n, &e), ERR_FORMAT);
     assert_int_equal(png_read(buf_str(&b), &img, NULL, NULL, &e), ERR_FORMAT);
