@@ -3,7 +3,7 @@
  * A strip is one single-threaded oneDNN convolution; its halo rows are read from the picture itself, so only the top and bottom strips have
  * padding: at most three shapes per call (first, middle, last). The cut depends on the shape alone, so the result does not depend on the
  * number of threads. Primitives are made per call (oneDNN keeps the code it generated). Weights are put into oneDNN's own order once and
- * kept by their address, which must stay theirs for the life of the device (dev_free() forgets).
+ * kept by their address, which must stay theirs for the life of the device (dev_put() and dev_free() forget).
  * PRECISION_BF16: x and w are rounded to bf16, sums in F32; with the CPU's own bf16 convolutions where it has them.
  * Not here: other strides and paddings. */
 #include <assert.h>

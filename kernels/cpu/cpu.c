@@ -27,8 +27,8 @@ static void give(struct dev *d, void *at, size_t bytes)
 
 static int put(struct dev *d, void *to, const void *host, size_t bytes, struct err *e)
 {
-    (void)d;
     (void)e;
+    cpu_conv_forget(cpu_of(d), to, bytes); /* other bytes at this address from now on */
     memcpy(to, host, bytes);
     return 0;
 }
