@@ -29,7 +29,7 @@ static void *context; /* one per process, made by the first peer */
 
 struct peer {
     void      *socket;
-    bool       router;
+    bool       router, owns_file; /* the file of an ipc listener: ZeroMQ leaves it behind */
     char       endpoint[ENDPOINT_MAX_BYTES + 1];
     struct buf head, body;
 };
@@ -204,6 +204,7 @@ int peer_bind(struct peer **out, const char *endpoint, const struct peer_opts *o
         return rc;
     }
     zmq_getsockopt(p->socket, ZMQ_LAST_ENDPOINT, p->endpoint, &len);
+    p->owns_file = starts(p->endpoint, "ipc://") && p->endpoint[6] != '@';
     *out = p;
     return 0;
 }
@@ -241,6 +242,7 @@ void peer_linger(struct peer *p, int ms)
 void peer_close(struct peer *p)
 {
     if (!p) return;
+    if (p->owns_file) unlink(p->endpoint + strlen("ipc://"));
     if (p->socket) zmq_close(p->socket);
     buf_release(&p->head);
     buf_release(&p->body);
