@@ -38,7 +38,9 @@ static inline uint32_t sample_in(struct sample *s, uint32_t low, uint32_t high)
 
 static inline uint64_t sample_id(struct sample *s)
 {
-    return (sample_u64(s) >> sample_in(s, 0, 60)) | 1;
+    uint32_t shift = sample_in(s, 0, 60);
+
+    return (sample_u64(s) >> shift) | 1;
 }
 
 static inline float sample_share(struct sample *s, float max)
