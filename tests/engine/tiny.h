@@ -37,12 +37,11 @@ static const struct tiny_case tiny_cases[TINY_CASES] = {
     { TINY_CAT, 672, 288, 2, 0, NULL, 0, 1, 0, NOISE_TORCH_CUDA, 8.2e-3 },
 };
 
-/* The prompt of case i into a buffer of 1024 bytes. */
+/* The prompt of case i, borrowed or in text. */
 static inline const char *tiny_prompt(int i, char text[1024])
 {
-    text[0] = 0;
     if (tiny_cases[i].prompt)
-        return strcpy(text, tiny_cases[i].prompt);
+        return tiny_cases[i].prompt;
     for (int k = 0; k < 400; k++)
         memcpy(text + 2 * k, "x ", 3);
     return text;
