@@ -7,20 +7,44 @@
 #include <stdio.h>
 #include <string.h>
 
+static const struct { const char *name; int16_t block, bytes; } kind[DTYPE_COUNT] = {
+    [DTYPE_F32] = {"f32", 1, 4},        [DTYPE_BF16] = {"bf16", 1, 2},      [DTYPE_F16] = {"f16", 1, 2},
+    [DTYPE_I32] = {"i32", 1, 4},        [DTYPE_U8] = {"u8", 1, 1},          [DTYPE_F8_E4M3] = {"f8_e4m3", 1, 1},
+    [DTYPE_F8_E5M2] = {"f8_e5m2", 1, 1}, [DTYPE_Q8_0] = {"q8_0", 32, 34},   [DTYPE_Q4_0] = {"q4_0", 32, 18},
+    [DTYPE_Q4_1] = {"q4_1", 32, 20},    [DTYPE_Q5_0] = {"q5_0", 32, 22},    [DTYPE_Q5_1] = {"q5_1", 32, 24},
+    [DTYPE_IQ4_NL] = {"iq4_nl", 32, 18}, [DTYPE_Q2_K] = {"q2_k", 256, 84},  [DTYPE_Q3_K] = {"q3_k", 256, 110},
+    [DTYPE_Q4_K] = {"q4_k", 256, 144},  [DTYPE_Q5_K] = {"q5_k", 256, 176},  [DTYPE_Q6_K] = {"q6_k", 256, 210},
+    [DTYPE_IQ4_XS] = {"iq4_xs", 256, 136},
+};
+
 const char *dtype_name(enum dtype t)
 {
-    static const char *const name[DTYPE_COUNT] = {"f32", "bf16", "f16", "i32", "u8"};
-
     assert((unsigned)t < DTYPE_COUNT);
-    return name[t];
+    return kind[t].name;
 }
 
 size_t dtype_bytes(enum dtype t)
 {
-    static const size_t bytes[DTYPE_COUNT] = {4, 2, 2, 4, 1};
+    assert((unsigned)t < DTYPE_COUNT && kind[t].block == 1);
+    return (size_t)kind[t].bytes;
+}
 
+int64_t dtype_block(enum dtype t)
+{
     assert((unsigned)t < DTYPE_COUNT);
-    return bytes[t];
+    return kind[t].block;
+}
+
+size_t dtype_block_bytes(enum dtype t)
+{
+    assert((unsigned)t < DTYPE_COUNT);
+    return (size_t)kind[t].bytes;
+}
+
+size_t dtype_row_bytes(enum dtype t, int64_t n)
+{
+    assert((unsigned)t < DTYPE_COUNT && n >= 0 && n % kind[t].block == 0);
+    return (size_t)(n / kind[t].block) * (size_t)kind[t].bytes;
 }
 
 int64_t tensor_rows(const struct tensor *t)
@@ -73,7 +97,7 @@ struct tensor tensor_view(const struct tensor *t, int rank, const int64_t *dim)
 /* data + elements; a NULL (measuring) stays NULL. */
 static void *at(const struct tensor *t, int64_t elements)
 {
-    return t->data ? (char *)t->data + (size_t)elements * dtype_bytes(t->type) : NULL;
+    return t->data ? (char *)t->data + dtype_row_bytes(t->type, elements) : NULL;
 }
 
 struct tensor tensor_slice(const struct tensor *t, int64_t row, int64_t n_rows)

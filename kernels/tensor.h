@@ -3,7 +3,8 @@
  * Row-major. dim[0..rank-1]; the innermost dims are dense; `pitch` is the distance in ELEMENTS between consecutive indices of dim[0]
  * (so a tensor may be a column range of a wider row-major buffer: q, k, v inside one packed QKV). For a dense tensor pitch is the
  * product of dim[1..]. Rank 1 has pitch 1.
- * Quantised dtypes (block kinds) get their rooms later: dtype_bytes() answers per row. */
+ * Block kinds (DTYPE_Q8_0 ...) keep their values in blocks of dtype_block() values along the innermost dim: rows hold whole blocks, and
+ * columns are cut at multiples of a block only. Their layouts are ggml's, byte for byte; kernels/quant.h widens and makes them. */
 #ifndef KERNELS_TENSOR_H
 #define KERNELS_TENSOR_H
 
@@ -13,7 +14,13 @@
 
 struct dev;
 
-enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_I32, DTYPE_U8, DTYPE_COUNT };
+enum dtype {
+    DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_I32, DTYPE_U8,
+    DTYPE_F8_E4M3, DTYPE_F8_E5M2,                                              /* weights only, from here on */
+    DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_IQ4_NL,  /* blocks of 32 */
+    DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_IQ4_XS,  /* blocks of 256 */
+    DTYPE_COUNT
+};
 
 #define TENSOR_RANK_MAX 4
 
@@ -24,10 +31,14 @@ struct tensor {
     int64_t     pitch; /* elements */
     void       *data;  /* device memory of the dev that made it; NULL while measuring */
     const struct dev *dev;
+    float       scale; /* of F8 weights: every value is times this; 0 = no scale */
 };
 
 const char *dtype_name(enum dtype t);
-size_t      dtype_bytes(enum dtype t);             /* bytes per element */
+size_t      dtype_bytes(enum dtype t);             /* bytes per element; not for block kinds */
+int64_t     dtype_block(enum dtype t);             /* values per block; 1 where elements stand alone */
+size_t      dtype_block_bytes(enum dtype t);       /* bytes of a block, or of an element */
+size_t      dtype_row_bytes(enum dtype t, int64_t n); /* of n values, whole blocks */
 int64_t     tensor_count(const struct tensor *t);  /* product of dims */
 int64_t     tensor_rows(const struct tensor *t);   /* dim[0] */
 int64_t     tensor_cols(const struct tensor *t);   /* product of dim[1..]; 1 for rank 1 */

@@ -2,11 +2,11 @@
  *
  * A strip is one single-threaded oneDNN convolution; its halo rows are read from the picture itself, so only the top and bottom strips have
  * padding: at most three shapes per call (first, middle, last). The cut depends on the shape alone, so the result does not depend on the
- * number of threads. Primitives are made per call (oneDNN keeps the code it generated). Weights are put into oneDNN's own order once and
+ * number of threads. Primitives are made per call (oneDNN keeps the code it generated). Where oneDNN is faster on blocked channels (AVX2:
+ * twice), the strip is reordered on the way in and out, in the thread's scratch. Weights are put into oneDNN's own order once and
  * kept by their address, which must stay theirs for the life of the device (dev_put() and dev_free() forget).
  * PRECISION_BF16: x and w are rounded to bf16, sums in F32; with the CPU's own bf16 convolutions where it has them.
  * Not here: other strides and paddings. */
-#include <assert.h>
 #include <dnnl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -29,11 +29,16 @@ struct conv_weight {
     struct conv_weight *next;
 };
 
-/* A strip's primitive. */
+struct step {
+    dnnl_primitive_desc_t desc;
+    dnnl_primitive_t      prim; /* NULL: not needed */
+};
+
+/* How a strip is made: x into oneDNN's order (and type), convolve, out into channels last. */
 struct shape {
     int64_t                   height, top, bottom; /* rows of y; padding rows above and below */
-    dnnl_primitive_desc_t     desc;
-    dnnl_primitive_t          prim;
+    struct step               in, conv, out;
+    size_t                    in_bytes, out_bytes, lib_bytes; /* of scratch; multiples of 64 */
     const struct conv_weight *weight;
 };
 
@@ -60,74 +65,128 @@ void cpu_conv_forget(struct cpu *c, const void *at, size_t bytes)
     }
 }
 
-/* The primitive of a strip; weights in the order oneDNN likes. */
+static size_t md_bytes(const dnnl_memory_desc_t *md)
+{
+    return (dnnl_memory_desc_get_size(md) + 63) / 64 * 64;
+}
+
+static const dnnl_memory_desc_t *md_of(const struct step *s, dnnl_query_t what, int index)
+{
+    return dnnl_primitive_desc_query_md(s->desc, what, index);
+}
+
+/* A reorder; adds: to = to + from. */
+static int describe_reorder(struct job *j, struct step *s, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
+                            dnnl_primitive_attr_t attr)
+{
+    return dnnl_reorder_primitive_desc_create(&s->desc, from, j->c->engine, to, j->c->engine, attr) || dnnl_primitive_create(&s->prim, s->desc);
+}
+
+/* The primitives of a strip, in the orders oneDNN likes best. */
 static int describe(struct job *j, struct shape *s)
 {
     dnnl_data_type_t        type = j->native ? dnnl_bf16 : dnnl_f32;
     int64_t                 halo = j->k / 2, rows = s->height + 2 * halo - s->top - s->bottom;
-    dnnl_memory_desc_t      x, w, b, y;
+    dnnl_dims_t             x_dim = {1, j->ci, rows, j->w}, y_dim = {1, j->co, s->height, j->w};
+    dnnl_memory_desc_t      x, w, b, y, x_plain, y_plain;
     dnnl_convolution_desc_t op;
-    dnnl_primitive_attr_t   attr = NULL;
+    dnnl_primitive_attr_t   attr = NULL, sum = NULL;
     dnnl_post_ops_t         post = NULL;
     int                     bad;
 
-    bad = dnnl_memory_desc_init_by_tag(&x, 4, (dnnl_dims_t){1, j->ci, rows, j->w}, type, dnnl_nhwc) ||
+    bad = dnnl_memory_desc_init_by_tag(&x, 4, x_dim, type, dnnl_format_tag_any) ||
           dnnl_memory_desc_init_by_tag(&w, 4, (dnnl_dims_t){j->co, j->ci, j->k, j->k}, type, dnnl_format_tag_any) ||
           dnnl_memory_desc_init_by_tag(&b, 1, (dnnl_dims_t){j->co}, dnnl_f32, dnnl_a) ||
-          dnnl_memory_desc_init_by_tag(&y, 4, (dnnl_dims_t){1, j->co, s->height, j->w}, dnnl_f32, dnnl_nhwc) ||
+          dnnl_memory_desc_init_by_tag(&y, 4, y_dim, dnnl_f32, dnnl_format_tag_any) ||
+          dnnl_memory_desc_init_by_tag(&x_plain, 4, x_dim, dnnl_f32, dnnl_nhwc) ||
+          dnnl_memory_desc_init_by_tag(&y_plain, 4, y_dim, dnnl_f32, dnnl_nhwc) ||
           dnnl_convolution_forward_desc_init(&op, dnnl_forward_inference, dnnl_convolution_direct, &x, &w, &b, &y, (dnnl_dims_t){1, 1},
                                              (dnnl_dims_t){s->top, halo}, (dnnl_dims_t){s->bottom, halo}) ||
           dnnl_primitive_attr_create(&attr) || dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) ||
-          dnnl_post_ops_create(&post) || (j->add && dnnl_post_ops_append_sum(post, 1.0f)) || dnnl_primitive_attr_set_post_ops(attr, post) ||
-          dnnl_primitive_desc_create(&s->desc, &op, attr, j->c->engine, NULL) || dnnl_primitive_create(&s->prim, s->desc);
+          dnnl_primitive_desc_create(&s->conv.desc, &op, attr, j->c->engine, NULL) || dnnl_primitive_create(&s->conv.prim, s->conv.desc);
+    if (!bad) {
+        x = *md_of(&s->conv, dnnl_query_src_md, 0);
+        y = *md_of(&s->conv, dnnl_query_dst_md, 0);
+        s->lib_bytes = md_bytes(md_of(&s->conv, dnnl_query_scratchpad_md, 0));
+    }
+    if (!bad && (j->bf16 || !dnnl_memory_desc_equal(&x, &x_plain))) { /* rounding needs a copy in any order */
+        s->in_bytes = md_bytes(&x);
+        bad = describe_reorder(j, &s->in, &x_plain, &x, NULL);
+    }
+    if (!bad && (j->add || !dnnl_memory_desc_equal(&y, &y_plain))) {
+        s->out_bytes = md_bytes(&y);
+        bad = dnnl_primitive_attr_create(&sum) || dnnl_post_ops_create(&post) || (j->add && dnnl_post_ops_append_sum(post, 1.0f)) ||
+              dnnl_primitive_attr_set_post_ops(sum, post) || describe_reorder(j, &s->out, &y, &y_plain, sum);
+    }
     if (post) dnnl_post_ops_destroy(post);
+    if (sum) dnnl_primitive_attr_destroy(sum);
     if (attr) dnnl_primitive_attr_destroy(attr);
     return bad ? ERR_DEVICE : 0;
+}
+
+/* Runs a step on n buffers; bytes are taken as they are. */
+struct arg {
+    int          name;
+    dnnl_query_t what;
+    int          index;
+    const void  *at;
+};
+
+static int run_step(struct job *j, const struct step *s, int n, const struct arg *arg)
+{
+    dnnl_exec_arg_t exec[5] = {{0, NULL}};
+    dnnl_stream_t   stream = NULL;
+    int             bad = dnnl_stream_create(&stream, j->c->engine, dnnl_stream_default_flags);
+
+    for (int i = 0; i < n && !bad; i++) {
+        exec[i].arg = arg[i].name;
+        bad = dnnl_memory_create(&exec[i].memory, md_of(s, arg[i].what, arg[i].index), j->c->engine, (void *)arg[i].at);
+    }
+    bad = bad || dnnl_primitive_execute(s->prim, stream, n, exec) || dnnl_stream_wait(stream);
+    for (int i = 0; i < n; i++) {
+        if (exec[i].memory) dnnl_memory_destroy(exec[i].memory);
+    }
+    if (stream) dnnl_stream_destroy(stream);
+    return bad ? ERR_DEVICE : 0;
+}
+
+static int run_reorder(struct job *j, const struct step *s, const void *from, void *to)
+{
+    return run_step(j, s, 2, (struct arg[]){{DNNL_ARG_FROM, dnnl_query_src_md, 0, from}, {DNNL_ARG_TO, dnnl_query_dst_md, 0, to}});
+}
+
+static void step_free(struct step *s)
+{
+    if (s->prim) dnnl_primitive_destroy(s->prim);
+    if (s->desc) dnnl_primitive_desc_destroy(s->desc);
 }
 
 /* w as stored -> w->data in the order of w->md. */
 static int reorder(struct job *j, const struct tensor *from, struct conv_weight *w)
 {
-    int64_t               n = tensor_count(from);
-    void                 *plain = malloc((size_t)n * (j->native ? sizeof(uint16_t) : sizeof(float)));
-    dnnl_memory_desc_t    md;
-    dnnl_primitive_desc_t desc = NULL;
-    dnnl_primitive_t      prim = NULL;
-    dnnl_memory_t         src = NULL, dst = NULL;
-    dnnl_stream_t         stream = NULL;
-    dnnl_exec_arg_t       arg[2];
-    int                   bad;
+    int64_t            n = tensor_count(from);
+    void              *plain = malloc((size_t)n * (j->native ? sizeof(uint16_t) : sizeof(float)));
+    dnnl_memory_desc_t md;
+    struct step        s = {NULL, NULL};
+    int                rc = ERR_NOMEM;
 
-    w->data = aligned_alloc(64, (dnnl_memory_desc_get_size(&w->md) + 63) / 64 * 64);
-    if (!plain || !w->data) {
-        free(plain);
-        return ERR_NOMEM;
+    w->data = aligned_alloc(64, md_bytes(&w->md));
+    if (plain && w->data) {
+        if (j->native) to_bf16(plain, from->data, from->type, n);
+        else if (j->bf16) to_f32_bf16(plain, from->data, from->type, n);
+        else to_f32(plain, from->data, from->type, n);
+        rc = dnnl_memory_desc_init_by_tag(&md, 4, (dnnl_dims_t){j->co, j->ci, j->k, j->k}, j->native ? dnnl_bf16 : dnnl_f32, dnnl_oihw) ||
+             describe_reorder(j, &s, &md, &w->md, NULL) || run_reorder(j, &s, plain, w->data) ? ERR_DEVICE : 0;
     }
-    if (j->native) to_bf16(plain, from->data, from->type, n);
-    else if (j->bf16) to_f32_bf16(plain, from->data, from->type, n);
-    else to_f32(plain, from->data, from->type, n);
-    bad = dnnl_memory_desc_init_by_tag(&md, 4, (dnnl_dims_t){j->co, j->ci, j->k, j->k}, j->native ? dnnl_bf16 : dnnl_f32, dnnl_oihw) ||
-          dnnl_reorder_primitive_desc_create(&desc, &md, j->c->engine, &w->md, j->c->engine, NULL) || dnnl_primitive_create(&prim, desc) ||
-          dnnl_memory_create(&src, &md, j->c->engine, plain) || dnnl_memory_create(&dst, &w->md, j->c->engine, w->data) ||
-          dnnl_stream_create(&stream, j->c->engine, dnnl_stream_default_flags);
-    if (!bad) {
-        arg[0] = (dnnl_exec_arg_t){DNNL_ARG_FROM, src};
-        arg[1] = (dnnl_exec_arg_t){DNNL_ARG_TO, dst};
-        bad = dnnl_primitive_execute(prim, stream, 2, arg) || dnnl_stream_wait(stream);
-    }
-    if (stream) dnnl_stream_destroy(stream);
-    if (dst) dnnl_memory_destroy(dst);
-    if (src) dnnl_memory_destroy(src);
-    if (prim) dnnl_primitive_destroy(prim);
-    if (desc) dnnl_primitive_desc_destroy(desc);
+    step_free(&s);
     free(plain);
-    return bad ? ERR_DEVICE : 0;
+    return rc;
 }
 
 /* The kept weights in the order a shape wants, or new ones. */
 static int find_weight(struct job *j, const struct tensor *from, struct shape *s)
 {
-    const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(s->desc, dnnl_query_weights_md, 0);
+    const dnnl_memory_desc_t *md = md_of(&s->conv, dnnl_query_weights_md, 0);
     struct conv_weight       *w;
     int                       rc;
 
@@ -173,52 +232,34 @@ static struct shape *find_shape(struct job *j, const struct shape *like)
     return NULL;
 }
 
-static int run_strip(struct job *j, const struct shape *s, const void *x, float *y, void *lib)
-{
-    static const struct { int arg; dnnl_query_t what; int index; } part[5] = {{DNNL_ARG_SRC, dnnl_query_src_md, 0},
-                                                                              {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0},
-                                                                              {DNNL_ARG_BIAS, dnnl_query_weights_md, 1},
-                                                                              {DNNL_ARG_DST, dnnl_query_dst_md, 0},
-                                                                              {DNNL_ARG_SCRATCHPAD, dnnl_query_scratchpad_md, 0}};
-    void           *at[5] = {(void *)x, s->weight->data, (void *)j->bias, y, lib}; /* oneDNN only reads the first three */
-    dnnl_exec_arg_t arg[5] = {{0, NULL}};
-    dnnl_stream_t   stream = NULL;
-    int             bad = dnnl_stream_create(&stream, j->c->engine, dnnl_stream_default_flags);
-
-    for (int i = 0; i < 5 && !bad; i++) {
-        arg[i].arg = part[i].arg;
-        bad = dnnl_memory_create(&arg[i].memory, dnnl_primitive_desc_query_md(s->desc, part[i].what, part[i].index), j->c->engine, at[i]);
-    }
-    bad = bad || dnnl_primitive_execute(s->prim, stream, 5, arg) || dnnl_stream_wait(stream);
-    for (int i = 0; i < 5; i++) {
-        if (arg[i].memory) dnnl_memory_destroy(arg[i].memory);
-    }
-    if (stream) dnnl_stream_destroy(stream);
-    return bad;
-}
-
 static void strip(void *ctx, int64_t chunk, int thread)
 {
     struct job         *j = ctx;
     const struct shape  like = strip_of(j, chunk);
     const struct shape *s = find_shape(j, &like);
-    int64_t             halo = j->k / 2, row = chunk * j->strip - halo + s->top, rows = s->height + 2 * halo - s->top - s->bottom;
-    int64_t             n_x = rows * j->w * j->ci, line_y = j->w * j->co;
+    int64_t             halo = j->k / 2, row = chunk * j->strip - halo + s->top, line_y = j->w * j->co, at_y = chunk * j->strip * line_y;
     const float        *x = j->x + row * j->w * j->ci;
-    float              *y = j->y + chunk * j->strip * line_y, *scratch = pool_scratch(j->c->pool, thread);
-    char               *lib = (char *)scratch + (j->bf16 ? (size_t)(n_x + 15) / 16 * 64 : 0);
+    float              *y = j->y + at_y;
+    char               *in = pool_scratch(j->c->pool, thread), *out = in + s->in_bytes, *lib = out + s->out_bytes;
+    int                 bad = 0;
 
-    if (j->native) to_bf16((uint16_t *)scratch, x, DTYPE_F32, n_x);
-    else if (j->bf16) round_bf16(scratch, x, n_x);
-    if (j->add && j->add != j->y) memcpy(y, j->add + chunk * j->strip * line_y, (size_t)(s->height * line_y) * sizeof *y);
-    if (run_strip(j, s, j->bf16 ? scratch : x, y, lib)) j->failed = true;
+    if (s->in.prim) bad = run_reorder(j, &s->in, x, in);
+    if (j->bf16 && !j->native) round_bf16((float *)in, (const float *)in, (int64_t)(s->in_bytes / sizeof(float)));
+    if (j->add && j->add != j->y) memcpy(y, j->add + at_y, (size_t)(s->height * line_y) * sizeof *y);
+    bad = bad || run_step(j, &s->conv, 5, (struct arg[]){{DNNL_ARG_SRC, dnnl_query_src_md, 0, s->in.prim ? (const void *)in : x},
+                                                         {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0, s->weight->data},
+                                                         {DNNL_ARG_BIAS, dnnl_query_weights_md, 1, j->bias},
+                                                         {DNNL_ARG_DST, dnnl_query_dst_md, 0, s->out.prim ? (void *)out : y},
+                                                         {DNNL_ARG_SCRATCHPAD, dnnl_query_scratchpad_md, 0, lib}});
+    bad = bad || (s->out.prim && run_reorder(j, &s->out, out, y));
+    if (bad) j->failed = true;
 }
 
-/* Rows per strip: enough pixels to be worth a call, enough strips for many threads, input within STRIP_BYTES. By shape alone. */
+/* Rows per strip: enough pixels to be worth a call, enough strips for many threads, within STRIP_BYTES of scratch. By shape alone. */
 static int64_t strip_height(const struct job *j)
 {
-    int64_t line_bytes = j->w * (j->ci > j->co ? j->ci : j->co) * (int64_t)sizeof(float);
-    int64_t most = STRIP_BYTES / line_bytes - 2 * (j->k / 2), wish = (j->h + STRIPS_WISHED - 1) / STRIPS_WISHED;
+    int64_t line_bytes = j->w * (j->ci + j->co) * (int64_t)sizeof(float), halo_bytes = j->k / 2 * 2 * j->w * j->ci * (int64_t)sizeof(float);
+    int64_t most = (STRIP_BYTES - halo_bytes) / line_bytes, wish = (j->h + STRIPS_WISHED - 1) / STRIPS_WISHED;
 
     if (wish * j->w < STRIP_PIXELS_MIN) wish = (STRIP_PIXELS_MIN + j->w - 1) / j->w;
     if (wish > most) wish = most;
@@ -226,7 +267,7 @@ static int64_t strip_height(const struct job *j)
     return wish > 0 ? wish : 1;
 }
 
-/* Makes the primitives of all strips; scratch: the most bytes oneDNN needs in one. */
+/* Makes the primitives of all strips; scratch: the most bytes one needs. */
 static int plan(struct job *j, const struct tensor *w, int64_t n_strips, size_t *scratch)
 {
     int64_t which[SHAPES] = {0, 1, n_strips - 1};
@@ -242,7 +283,7 @@ static int plan(struct job *j, const struct tensor *w, int64_t n_strips, size_t 
         rc = describe(j, s);
         if (!rc) rc = find_weight(j, w, s);
         if (rc) return rc;
-        bytes = dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(s->desc, dnnl_query_scratchpad_md, 0));
+        bytes = s->in_bytes + s->out_bytes + s->lib_bytes;
         if (bytes > *scratch) *scratch = bytes;
     }
     return 0;
@@ -265,12 +306,12 @@ void cpu_conv2d(struct dev *d, struct tensor *y, const struct tensor *x, const s
     before = pool_quiet(); /* a primitive remembers how many threads there were when it was made */
     rc = plan(&j, w, n_strips, &bytes);
     pool_unquiet(before);
-    if (j.bf16) bytes += (size_t)((j.strip + 2 * (j.k / 2)) * j.w * j.ci + 16) * sizeof(float);
     if (!rc) rc = pool_reserve(c->pool, bytes);
     if (!rc) pool_for(c->pool, n_strips, strip, &j);
     for (int i = 0; i < j.n_shapes; i++) {
-        if (j.shape[i].prim) dnnl_primitive_destroy(j.shape[i].prim);
-        if (j.shape[i].desc) dnnl_primitive_desc_destroy(j.shape[i].desc);
+        step_free(&j.shape[i].in);
+        step_free(&j.shape[i].conv);
+        step_free(&j.shape[i].out);
     }
     if (rc == ERR_NOMEM) dev_fail(d, ERR_NOMEM, "cpu: no memory for a convolution of %lld to %lld channels", (long long)j.ci, (long long)j.co);
     else if (rc || j.failed) dev_fail(d, ERR_DEVICE, "cpu: oneDNN refused a convolution of %lld to %lld channels", (long long)j.ci, (long long)j.co);

@@ -1,8 +1,8 @@
 /* linear.c - y = x w^T + bias, in tiles of fixed size.
  *
  * A tile is ROWS of x by COLS of w, summed over k in steps of DEPTH: each step is one single-threaded oneDNN product that adds to the tile.
- * The cut depends on the shape alone, so the result does not depend on the number of threads. 16-bit weights are widened per step into
- * the thread's scratch (512 KiB) and never as a whole: one pass over w per ROWS of x, a few percent of the product.
+ * The cut depends on the shape alone, so the result does not depend on the number of threads. A thread takes a column of tiles (or some of
+ * it, when there are many threads): 16-bit weights are widened once per step for all of them, in the thread's scratch, never as a whole.
  * PRECISION_BF16: x and w are rounded to bf16, sums in F32; with the CPU's own bf16 products (mm.h) where it has them.
  * Not here: threads (pool.c), shapes (ops.c). */
 #include <dnnl.h>
@@ -26,7 +26,7 @@ struct job {
     enum dtype   w_type;
     size_t       w_bytes; /* per element */
     bool         bf16;
-    int64_t      n_row_blocks;
+    int64_t      n_parts, part_rows; /* a column of tiles is cut into parts of this many rows, a multiple of ROWS */
     struct mm   *mm[2][2][2]; /* native bf16: [last rows][last depth][adds]; NULL where the case does not occur */
     _Atomic bool failed;
 };
@@ -43,16 +43,15 @@ CLONES static void add_bias(float *restrict y, const float *restrict bias, int64
     }
 }
 
-/* A tile of y in F32 arithmetic; operands rounded to bf16 first when asked. */
-static void tile_f32(struct job *j, int64_t row, int64_t rows, int64_t col, int64_t cols, float *scratch)
+/* Tiles row..row+rows of a column in F32 arithmetic; operands rounded to bf16 first when asked. */
+static void tiles_f32(struct job *j, int64_t row, int64_t rows, int64_t col, int64_t cols, float *scratch)
 {
     float *wide = scratch, *narrow = scratch + COLS * DEPTH;
-    float *y = j->y + row * j->ldy + col;
 
     for (int64_t at = 0; at < j->k; at += DEPTH) {
         const char  *w0 = j->w + (size_t)(col * j->ldw + at) * j->w_bytes;
-        int64_t      depth = least(DEPTH, j->k - at), ldx = j->ldx, ldw = j->ldw;
-        const float *x = j->x + row * ldx + at, *w = (const float *)w0;
+        int64_t      depth = least(DEPTH, j->k - at), ldw = j->ldw;
+        const float *w = (const float *)w0;
 
         if (j->w_type != DTYPE_F32 || j->bf16) {
             for (int64_t i = 0; i < cols; i++) {
@@ -61,12 +60,17 @@ static void tile_f32(struct job *j, int64_t row, int64_t rows, int64_t col, int6
             w = wide;
             ldw = depth;
         }
-        if (j->bf16) {
-            for (int64_t i = 0; i < rows; i++) round_bf16(narrow + i * depth, x + i * ldx, depth);
-            x = narrow;
-            ldx = depth;
+        for (int64_t top = row; top < row + rows; top += ROWS) {
+            int64_t      n = least(ROWS, row + rows - top), ldx = j->ldx;
+            const float *x = j->x + top * ldx + at;
+
+            if (j->bf16) {
+                for (int64_t i = 0; i < n; i++) round_bf16(narrow + i * depth, x + i * ldx, depth);
+                x = narrow;
+                ldx = depth;
+            }
+            if (dnnl_sgemm('N', 'T', n, cols, depth, 1.0f, x, ldx, w, ldw, at ? 1.0f : 0.0f, j->y + top * j->ldy + col, j->ldy)) j->failed = true;
         }
-        if (dnnl_sgemm('N', 'T', rows, cols, depth, 1.0f, x, ldx, w, ldw, at ? 1.0f : 0.0f, y, j->ldy) != dnnl_success) j->failed = true;
     }
 }
 
@@ -97,16 +101,30 @@ static void tile_bf16(struct job *j, int64_t row, int64_t rows, int64_t col, int
     for (int64_t i = 0; i < rows; i++) memcpy(j->y + (row + i) * j->ldy + col, y + i * COLS, (size_t)cols * sizeof *y);
 }
 
-static void tile(void *ctx, int64_t chunk, int thread)
+/* One part of a column of tiles. */
+static void column(void *ctx, int64_t chunk, int thread)
 {
     struct job *j = ctx;
-    int64_t     row = chunk % j->n_row_blocks * ROWS, col = chunk / j->n_row_blocks * COLS;
-    int64_t     rows = least(ROWS, j->n - row), cols = least(COLS, j->m - col);
+    int64_t     row = chunk % j->n_parts * j->part_rows, col = chunk / j->n_parts * COLS;
+    int64_t     rows = least(j->part_rows, j->n - row), cols = least(COLS, j->m - col);
     float      *scratch = pool_scratch(j->c->pool, thread);
 
-    if (j->bf16 && j->c->native_bf16) tile_bf16(j, row, rows, col, cols, scratch);
-    else tile_f32(j, row, rows, col, cols, scratch);
+    if (j->bf16 && j->c->native_bf16) {
+        for (int64_t top = row; top < row + rows; top += ROWS) tile_bf16(j, top, least(ROWS, row + rows - top), col, cols, scratch);
+    } else {
+        tiles_f32(j, row, rows, col, cols, scratch);
+    }
     if (j->bias) add_bias(j->y + row * j->ldy + col, j->bias + col, rows, cols, j->ldy);
+}
+
+/* Parts of a column: one where there are columns enough to keep the threads busy. Who does a tile does not change it. */
+static void cut(struct job *j)
+{
+    int64_t n_blocks = (j->n + ROWS - 1) / ROWS, n_cols = (j->m + COLS - 1) / COLS;
+    int64_t wish = (4 * pool_threads(j->c->pool) + n_cols - 1) / n_cols, per_part = (n_blocks + wish - 1) / wish;
+
+    j->part_rows = per_part * ROWS;
+    j->n_parts = (n_blocks + per_part - 1) / per_part;
 }
 
 /* Makes the bf16 products this job will run; bytes: the most scratch one of them needs. */
@@ -145,7 +163,7 @@ void cpu_linear(struct dev *d, struct tensor *y, const struct tensor *x, const s
         dev_fail(d, ERR_NOMEM, "cpu: no memory for the tiles of a product");
         return;
     }
-    j.n_row_blocks = (j.n + ROWS - 1) / ROWS;
-    pool_for(c->pool, j.n_row_blocks * ((j.m + COLS - 1) / COLS), tile, &j);
+    cut(&j);
+    pool_for(c->pool, j.n_parts * ((j.m + COLS - 1) / COLS), column, &j);
     if (j.failed) dev_fail(d, ERR_DEVICE, "cpu: a product of oneDNN failed");
 }
