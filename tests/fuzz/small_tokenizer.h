@@ -31,12 +31,15 @@ static void small_word(char *out, size_t cap, const char *bytes, size_t len)
     }
 }
 
+#define SMALL_ADDED (256 + 18) /* first added id: after the bytes and the tokens of merges */
+
 /* Returns the length. cap: 16 KiB is plenty. */
 static size_t small_tokenizer(char *out, size_t cap)
 {
     static const struct { const char *left, *right; } merge[] = {
-        {"t", "h"}, {"th", "e"}, {" ", "a"}, {" ", " "}, {"  ", "  "}, {"a", "a"}, {"aa", "aa"}, {"a", "b"}, {"b", "ab"}, {"aa", "b"}, {"a", "ab"},
+        {"t", "h"}, {"th", "e"}, {" ", "a"}, {" ", " "}, {"  ", "  "}, {"a", "a"}, {"aa", "aa"}, {"a", "b"}, {"b", "ab"}, {"aa", "b"},
         {"\xcc", "\x81"}, {"e", "\xcc\x81"}, {"\xc3", "\xa9"}, {"\n", "\n"}, {"\xe4\xb8", "\x80"}, {"\xe4", "\xb8"}, {"'", "s"}, {"1", "2"},
+        {"a", "ab"}, /* a second way to "aab": the last merge makes no token of its own */
     };
     static const char *const added[] = {"<|im_start|>", "<|im_end|>", "<a", "<a>", "<a><b>", "\xc3\xa9!"};
     const char *comma = "";
@@ -48,7 +51,7 @@ static size_t small_tokenizer(char *out, size_t cap)
     SAY("{\"added_tokens\":[");
     for (size_t i = 0; i < sizeof added / sizeof *added; i++, comma = ",")
         SAY("%s{\"id\":%zu,\"content\":\"%s\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true}", comma,
-            256 + sizeof merge / sizeof *merge + i, added[i]);
+            SMALL_ADDED + i, added[i]);
     SAY("],\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"
         "\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},"
         "\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]},"
@@ -57,7 +60,7 @@ static size_t small_tokenizer(char *out, size_t cap)
         small_letter(a, k);
         SAY("%s\"%s\":%d", k ? "," : "", a, k);
     }
-    for (size_t i = 0; i < sizeof merge / sizeof *merge; i++) {
+    for (size_t i = 0; i + 1 < sizeof merge / sizeof *merge; i++) {
         small_word(a, sizeof a, merge[i].left, strlen(merge[i].left));
         small_word(b, sizeof b, merge[i].right, strlen(merge[i].right));
         SAY(",\"%s%s\":%d", a, b, id++);
