@@ -19,6 +19,10 @@ struct q5_k { uint8_t d[2], m[2], scale[12], high[32], q[128]; };               
 struct q6_k { uint8_t low[128], high[64]; int8_t scale[16]; uint8_t d[2]; };         /* 16 x 16: x = d s (q - 32) */
 struct iq4_xs { uint8_t d[2], scale_high[2], scale_low[4], q[128]; };                /* 8 x 32: x = d (s - 32) table[q] */
 
+_Static_assert(sizeof(struct q8_0) == 34 && sizeof(struct q4_0) == 18 && sizeof(struct q4_1) == 20 && sizeof(struct q5_0) == 22 &&
+                   sizeof(struct q5_1) == 24 && sizeof(struct q2_k) == 84 && sizeof(struct q3_k) == 110 && sizeof(struct q4_k) == 144 &&
+                   sizeof(struct q5_k) == 176 && sizeof(struct q6_k) == 210 && sizeof(struct iq4_xs) == 136, "no padding");
+
 INLINE float half_at(const uint8_t at[2])
 {
     uint32_t h = (uint32_t)at[0] | (uint32_t)at[1] << 8;
