@@ -1,0 +1,62 @@
+/* client.h - the library: everything a client may ask a broker, as calls that answer or say why not.
+ *
+ *   struct client *c;
+ *   struct client_opts o = {.endpoint = "tcp://127.0.0.1:7777", .name = "me"};
+ *   client_open(&c, &o, &e);                                  HELLO answered, or "no answer from the broker at ... within 10 s"
+ *   client_submit(c, key, "cats", item, n_items, &job, &e);   durable at the broker when it returns
+ *   client_events(c, job, &cursor, 1000, &m, &e);             long poll; m lives until the next call
+ *   client_fetch(c, task, &part, &bytes, &e);                 size and SHA-256 verified
+ *   client_collected(c, tasks, n, &e);  client_close(c);
+ *
+ * Every call is one question and its answer. When the broker is away (silence, restart, unknown session) the call goes on a new socket,
+ * says HELLO and asks again; every question is idempotent, so nothing is lost or done twice. It gives up after patience_ms.
+ * One thread owns a client. *stop set from a signal handler ends any wait with ERR_CANCELED.
+ * Not here: files (gather.c), what is shown (progress.c), which process the broker is (local.c). */
+#ifndef CLIENT_CLIENT_H
+#define CLIENT_CLIENT_H
+
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+#include "proto/msg.h"
+
+struct client;
+
+typedef void client_away_f(void *ctx, bool away); /* the broker stopped answering / answers again */
+typedef int  client_idle_f(void *ctx, struct err *e); /* called in every wait, a few times a second; non-zero ends the call with it */
+
+struct client_opts {
+    const char            *endpoint;
+    const char            *name;        /* shown by the broker; NULL: host:pid */
+    int64_t                timeout_ms;  /* for the first answer; 0: CLIENT_TIMEOUT_MS */
+    int64_t                patience_ms; /* for a broker that answered once; 0: 10 minutes */
+    client_away_f         *away;        /* may be NULL */
+    client_idle_f         *idle;        /* may be NULL */
+    void                  *ctx;
+    volatile sig_atomic_t *stop;        /* may be NULL */
+};
+
+/* ERR_TIMEOUT when nobody answers, ERR_PROTO for another protocol, ERR_ARG for an endpoint that is none. */
+int  client_open(struct client **out, const struct client_opts *o, struct err *e);
+void client_close(struct client *c); /* NULL is fine */
+const char    *client_endpoint(const struct client *c);
+const uint8_t *client_store(const struct client *c); /* KEY_BYTES: names the broker's journal; another store, another cursor */
+
+/* A whole job, in as many SUBMITs as it takes. The key makes it idempotent. */
+int client_submit(struct client *c, const uint8_t key[KEY_BYTES], const char *name, const struct item *item, size_t n_items, uint64_t *job,
+                  struct err *e);
+/* The answers below live in *m, whose memory is the client's until its next call. */
+int client_events(struct client *c, uint64_t job, uint64_t cursor, uint32_t wait_ms, struct msg *m, struct err *e);
+int client_jobs(struct client *c, uint64_t job, uint32_t limit, struct msg *m, struct err *e);
+int client_show(struct client *c, uint64_t job, uint32_t first_task, uint32_t limit, struct msg *m, struct err *e);
+int client_workers(struct client *c, struct msg *m, struct err *e);
+int client_cancel(struct client *c, uint64_t job, struct cancel_ok *out, struct err *e);
+/* The whole part into bytes (cleared first). ERR_FORMAT when its size or SHA-256 is not the promised one. */
+int client_fetch(struct client *c, uint64_t task, const struct part *part, struct buf *bytes, struct err *e);
+/* Any number of tasks; written and fsynced here. */
+int client_collected(struct client *c, const uint64_t *task, size_t n_tasks, struct err *e);
+
+#endif

@@ -1,0 +1,124 @@
+/* cmd_jobs.c - questions with one answer: jobs, show, workers, cancel. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "client/commands.h"
+#include "client/print.h"
+
+#define TABLE_BYTES ((size_t)64 << 20)
+
+static void print_out(struct buf *b)
+{
+    if (b->len) fwrite(b->at, 1, b->len, stdout);
+    fflush(stdout);
+    buf_clear(b);
+}
+
+int cmd_jobs(struct args *a)
+{
+    struct session s;
+    struct err     e = {0};
+    struct msg     m;
+    struct buf     b;
+    int            rc;
+
+    session_begin(&s, a);
+    buf_init(&b, TABLE_BYTES);
+    rc = session_open(&s, NULL, &e);
+    if (rc == 0) rc = client_jobs(s.client, 0, (uint32_t)a->limit, &m, &e);
+    if (rc == 0 && !a->json) {
+        if (m.jobs_ok.n_jobs) print_jobs_head(&b);
+        else buf_puts(&b, "no jobs\n");
+    }
+    for (size_t k = 0; rc == 0 && k < m.jobs_ok.n_jobs; k++) {
+        if (a->json) print_job_json(&b, &m.jobs_ok.job[k]);
+        else print_job_line(&b, &m.jobs_ok.job[k], wall_ms());
+    }
+    print_out(&b);
+    buf_release(&b);
+    return session_close(&s, rc, &e);
+}
+
+int cmd_show(struct args *a)
+{
+    struct session s;
+    struct err     e = {0};
+    struct buf     b;
+    uint32_t       first = 0, n_tasks = 1;
+    int            rc;
+
+    session_begin(&s, a);
+    buf_init(&b, TABLE_BYTES);
+    rc = session_open(&s, NULL, &e);
+    while (rc == 0 && first < n_tasks) {
+        struct msg m;
+
+        rc = client_show(s.client, a->job, first, SHOW_TASKS_MAX, &m, &e);
+        if (rc) break;
+        n_tasks = m.show_ok.job.n_tasks;
+        if (first == 0 && a->json) print_job_json(&b, &m.show_ok.job);
+        if (first == 0 && !a->json) {
+            print_jobs_head(&b);
+            print_job_line(&b, &m.show_ok.job, wall_ms());
+            buf_putc(&b, '\n');
+            print_tasks_head(&b);
+        }
+        for (size_t k = 0; k < m.show_ok.n_tasks; k++) {
+            if (a->json) print_task_json(&b, &m.show_ok.task[k]);
+            else print_task_line(&b, &m.show_ok.task[k]);
+            first = m.show_ok.task[k].info.index + 1;
+        }
+        print_out(&b);
+        if (m.show_ok.n_tasks == 0) break; /* the rest was never submitted */
+    }
+    buf_release(&b);
+    return session_close(&s, rc, &e);
+}
+
+int cmd_workers(struct args *a)
+{
+    struct session s;
+    struct err     e = {0};
+    struct msg     m;
+    struct buf     b;
+    int            rc;
+
+    session_begin(&s, a);
+    buf_init(&b, TABLE_BYTES);
+    rc = session_open(&s, NULL, &e);
+    if (rc == 0) rc = client_workers(s.client, &m, &e);
+    if (rc == 0 && !a->json) {
+        if (m.workers_ok.n_workers) print_workers_head(&b);
+        else buf_printf(&b, "no workers: zfarm-worker --broker %s --model DIR starts one\n", client_endpoint(s.client));
+    }
+    for (size_t k = 0; rc == 0 && k < m.workers_ok.n_workers; k++) {
+        if (a->json) print_worker_json(&b, &m.workers_ok.worker[k]);
+        else print_worker_line(&b, &m.workers_ok.worker[k]);
+    }
+    print_out(&b);
+    buf_release(&b);
+    return session_close(&s, rc, &e);
+}
+
+int cmd_cancel(struct args *a)
+{
+    struct session   s;
+    struct err       e = {0};
+    struct cancel_ok c = {0};
+    int              rc;
+
+    session_begin(&s, a);
+    rc = session_open(&s, NULL, &e);
+    if (rc == 0) rc = client_cancel(s.client, a->job, &c, &e);
+    if (rc == 0 && a->json) {
+        printf("{\"job\":%" PRIu64 ",\"canceled\":%" PRIu32 ",\"canceling\":%" PRIu32 ",\"finished\":%" PRIu32 "}\n", a->job, c.n_canceled, c.n_canceling,
+               c.n_finished);
+    } else if (rc == 0) {
+        printf("job %" PRIu64 ": %" PRIu32 " images canceled", a->job, c.n_canceled);
+        if (c.n_canceling) printf(", %" PRIu32 " running ones stop after their step", c.n_canceling);
+        if (c.n_finished) printf(", %" PRIu32 " were finished before", c.n_finished);
+        printf("\n");
+    }
+    return session_close(&s, rc, &e);
+}
