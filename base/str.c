@@ -224,6 +224,23 @@ char *buf_grow(struct buf *b, size_t len)
     return at;
 }
 
+int buf_put_json(struct buf *b, struct str s)
+{
+    int rc = buf_putc(b, '"');
+
+    for (size_t i = 0; !rc && i < s.len; i++) {
+        char c = s.at[i];
+
+        if (c == '"' || c == '\\') rc = buf_printf(b, "\\%c", c);
+        else if (c == '\n') rc = buf_puts(b, "\\n");
+        else if (c == '\t') rc = buf_puts(b, "\\t");
+        else if (c == '\r') rc = buf_puts(b, "\\r");
+        else if ((unsigned char)c < 0x20 || c == 0x7f) rc = buf_printf(b, "\\u%04x", (unsigned)(unsigned char)c);
+        else rc = buf_putc(b, c);
+    }
+    return rc ? rc : buf_putc(b, '"');
+}
+
 struct str buf_str(const struct buf *b)
 {
     return (struct str){b->at ? b->at : "", b->len};

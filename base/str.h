@@ -45,6 +45,8 @@ int        buf_puts(struct buf *b, const char *text);
 int        buf_putc(struct buf *b, char c);
 int        buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 char      *buf_grow(struct buf *b, size_t len);       /* room for len more bytes, counted at once; NULL on refusal */
+/* s as a JSON string, quotes included. s must be valid UTF-8 (it is copied byte by byte); control bytes are escaped. */
+int        buf_put_json(struct buf *b, struct str s);
 struct str buf_str(const struct buf *b);
 
 #endif

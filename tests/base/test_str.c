@@ -152,11 +152,29 @@ static void test_buf_growth(void **state)
     buf_release(&b);
 }
 
+static void json_strings(void **state)
+{
+    struct buf b;
+
+    (void)state;
+    buf_init(&b, 64);
+    assert_int_equal(buf_put_json(&b, (struct str){"a\"\\\n\t\x01\x7f\xc3\xa9", 9}), 0);
+    assert_string_equal(b.at, "\"a\\\"\\\\\\n\\t\\u0001\\u007f\xc3\xa9\"");
+    buf_clear(&b);
+    assert_int_equal(buf_put_json(&b, str_of("")), 0);
+    assert_string_equal(b.at, "\"\"");
+    buf_release(&b);
+    buf_init(&b, 4);
+    assert_int_equal(buf_put_json(&b, str_of("long")), ERR_LIMIT);
+    buf_release(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pieces), cmocka_unit_test(test_utf8),        cmocka_unit_test(test_integers),
-        cmocka_unit_test(test_floats), cmocka_unit_test(test_buf_ceiling), cmocka_unit_test(test_buf_growth),
+        cmocka_unit_test(test_floats), cmocka_unit_test(test_buf_ceiling), cmocka_unit_test(json_strings),
+        cmocka_unit_test(test_buf_growth),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
