@@ -18,7 +18,7 @@
 #include "engine/engine.h"
 #include "kernels/dev.h"
 
-#define CACHE_EMBEDS_DEFAULT 64
+#define CACHE_EMBEDS_DEFAULT 16 /* of the real model at most 13 MiB each in fp32: 512 ids x (2560 + 3840) */
 #define CACHE_EMBEDS_MAX     4096
 
 struct embed {
