@@ -1,6 +1,6 @@
 /* linear.c - y = x w^T + bias, in tiles of fixed size.
  *
- * A tile is ROWS of x by COLS of w, summed over k in steps of DEPTH: each step is one single-threaded oneDNN product that adds to the tile.
+ * A tile is ROWS of x by `cols` rows of w (fewer in a small product, so that threads share it), summed over k in steps of DEPTH: each step is one single-threaded oneDNN product that adds to the tile.
  * The cut depends on the shape alone, so the result does not depend on the number of threads. A thread takes a column of tiles (or some of
  * it, when there are many threads): 16-bit weights are widened once per step for all of them, in the thread's scratch, never as a whole.
  * PRECISION_BF16: x and w are rounded to bf16, sums in F32; with the CPU's own bf16 products (mm.h) where it has them.
@@ -14,7 +14,9 @@
 #include "kernels/cpu/half.h"
 #include "kernels/cpu/mm.h"
 
-enum { ROWS = 256, COLS = 128, DEPTH = 1024, ROWS_STEP = 32 };
+enum { ROWS = 512, COLS_MAX = 256, COLS_MIN = 128, DEPTH = 512, ROWS_STEP = 32, LARGE = 1 << 21 };
+enum { SCRATCH_BYTES = (COLS_MAX + ROWS) * DEPTH * 4 };
+_Static_assert(ROWS * COLS_MAX * 4 + (ROWS + COLS_MAX) * DEPTH * 2 <= SCRATCH_BYTES, "tile_bf16() has room");
 
 struct job {
     struct cpu  *c;
@@ -26,6 +28,7 @@ struct job {
     enum dtype   w_type;
     size_t       w_bytes; /* per element */
     bool         bf16;
+    int64_t      cols;               /* of a tile */
     int64_t      n_parts, part_rows; /* a column of tiles is cut into parts of this many rows, a multiple of ROWS */
     struct mm   *mm[2][2][2]; /* native bf16: [last rows][last depth][adds]; NULL where the case does not occur */
     _Atomic bool failed;
@@ -46,7 +49,7 @@ CLONES static void add_bias(float *restrict y, const float *restrict bias, int64
 /* Tiles row..row+rows of a column in F32 arithmetic; operands rounded to bf16 first when asked. */
 static void tiles_f32(struct job *j, int64_t row, int64_t rows, int64_t col, int64_t cols, float *scratch)
 {
-    float *wide = scratch, *narrow = scratch + COLS * DEPTH;
+    float *wide = scratch, *narrow = scratch + COLS_MAX * DEPTH;
 
     for (int64_t at = 0; at < j->k; at += DEPTH) {
         const char  *w0 = j->w + (size_t)(col * j->ldw + at) * j->w_bytes;
@@ -74,7 +77,7 @@ static void tiles_f32(struct job *j, int64_t row, int64_t rows, int64_t col, int
     }
 }
 
-/* Rows up to a multiple of ROWS_STEP and columns up to COLS are zeros: few shapes to make, and a row's sum does not see how many there are. */
+/* Rows up to a multiple of ROWS_STEP and columns up to j->cols are zeros: few shapes to make, and a row's sum does not see how many there are. */
 static int64_t padded(int64_t rows)
 {
     return (rows + ROWS_STEP - 1) / ROWS_STEP * ROWS_STEP;
@@ -84,8 +87,8 @@ static int64_t padded(int64_t rows)
 static void tile_bf16(struct job *j, int64_t row, int64_t rows, int64_t col, int64_t cols, float *scratch)
 {
     float    *y = scratch;
-    uint16_t *x = (uint16_t *)(y + ROWS * COLS), *w = x + ROWS * DEPTH;
-    void     *lib = w + COLS * DEPTH;
+    uint16_t *x = (uint16_t *)(y + ROWS * COLS_MAX), *w = x + ROWS * DEPTH;
+    void     *lib = w + COLS_MAX * DEPTH;
     int64_t   n = padded(rows);
 
     for (int64_t at = 0; at < j->k; at += DEPTH) {
@@ -95,18 +98,18 @@ static void tile_bf16(struct job *j, int64_t row, int64_t rows, int64_t col, int
         for (int64_t i = 0; i < rows; i++) to_bf16(x + i * depth, j->x + (row + i) * j->ldx + at, DTYPE_F32, depth);
         for (int64_t i = 0; i < cols; i++) to_bf16(w + i * depth, w0 + (size_t)(i * j->ldw) * j->w_bytes, j->w_type, depth);
         memset(x + rows * depth, 0, (size_t)((n - rows) * depth) * sizeof *x);
-        memset(w + cols * depth, 0, (size_t)((COLS - cols) * depth) * sizeof *w);
+        memset(w + cols * depth, 0, (size_t)((j->cols - cols) * depth) * sizeof *w);
         if (mm_run(j->mm[n < ROWS][depth < DEPTH][at > 0], x, w, y, lib)) j->failed = true;
     }
-    for (int64_t i = 0; i < rows; i++) memcpy(j->y + (row + i) * j->ldy + col, y + i * COLS, (size_t)cols * sizeof *y);
+    for (int64_t i = 0; i < rows; i++) memcpy(j->y + (row + i) * j->ldy + col, y + i * j->cols, (size_t)cols * sizeof *y);
 }
 
 /* One part of a column of tiles. */
 static void column(void *ctx, int64_t chunk, int thread)
 {
     struct job *j = ctx;
-    int64_t     row = chunk % j->n_parts * j->part_rows, col = chunk / j->n_parts * COLS;
-    int64_t     rows = least(j->part_rows, j->n - row), cols = least(COLS, j->m - col);
+    int64_t     row = chunk % j->n_parts * j->part_rows, col = chunk / j->n_parts * j->cols;
+    int64_t     rows = least(j->part_rows, j->n - row), cols = least(j->cols, j->m - col);
     float      *scratch = pool_scratch(j->c->pool, thread);
 
     if (j->bf16 && j->c->native_bf16) {
@@ -120,7 +123,7 @@ static void column(void *ctx, int64_t chunk, int thread)
 /* Parts of a column: one where there are columns enough to keep the threads busy. Who does a tile does not change it. */
 static void cut(struct job *j)
 {
-    int64_t n_blocks = (j->n + ROWS - 1) / ROWS, n_cols = (j->m + COLS - 1) / COLS;
+    int64_t n_blocks = (j->n + ROWS - 1) / ROWS, n_cols = (j->m + j->cols - 1) / j->cols;
     int64_t wish = (4 * pool_threads(j->c->pool) + n_cols - 1) / n_cols, per_part = (n_blocks + wish - 1) / wish;
 
     j->part_rows = per_part * ROWS;
@@ -137,7 +140,7 @@ static int plan_bf16(struct job *j, size_t *bytes)
         struct mm *mm;
 
         if (n == 0 || depth == 0) continue;
-        mm = mm_for(j->c, n, COLS, depth, adds);
+        mm = mm_for(j->c, n, j->cols, depth, adds);
         if (!mm) return ERR_DEVICE;
         j->mm[n < ROWS][depth < DEPTH][adds] = mm;
         if (mm_scratch_bytes(mm) > *bytes) *bytes = mm_scratch_bytes(mm);
@@ -154,16 +157,17 @@ void cpu_linear(struct dev *d, struct tensor *y, const struct tensor *x, const s
                      .bf16 = d->precision == PRECISION_BF16};
     size_t      lib_bytes = 0;
 
+    j.cols = j.n * j.m >= LARGE ? COLS_MAX : COLS_MIN;
     if (bias && !(j.bias = cpu_vec(d, bias, 0))) return;
     if (j.bf16 && c->native_bf16 && plan_bf16(&j, &lib_bytes)) {
         dev_fail(d, ERR_DEVICE, "cpu: oneDNN has no bf16 product for this shape: use --precision f32");
         return;
     }
-    if (pool_reserve(c->pool, (size_t)(COLS + ROWS) * DEPTH * sizeof(float) + lib_bytes)) {
+    if (pool_reserve(c->pool, SCRATCH_BYTES + lib_bytes)) {
         dev_fail(d, ERR_NOMEM, "cpu: no memory for the tiles of a product");
         return;
     }
     cut(&j);
-    pool_for(c->pool, j.n_parts * ((j.m + COLS - 1) / COLS), column, &j);
+    pool_for(c->pool, j.n_parts * ((j.m + j.cols - 1) / j.cols), column, &j);
     if (j.failed) dev_fail(d, ERR_DEVICE, "cpu: a product of oneDNN failed");
 }

@@ -16,8 +16,10 @@ static void conv(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t co, 
     struct tensor x = twin_random(s, false, 1.0f, 3, (int64_t[]){h, w, ci}), y = twin_new(s, false, 3, (int64_t[]){h, w, co});
     struct tensor wt = twin_weight(s, twin_type(s), 1.0f, 4, (int64_t[]){co, ci, k, k}), bias = twin_weight(s, twin_type(s), 1.0f, 1, &co);
     struct tensor res = twin_random(s, false, 1.0f, 3, (int64_t[]){h, w, co});
-    double       *truth = s->check ? twin_truth(h * w * co) : NULL;
+    double       *truth = s->check ? twin_truth(h * w * co) : NULL, *xd = twin_truth(h * w * ci), *wd = twin_truth(co * ci * k * k);
 
+    for (int64_t i = 0; truth && i < h * w * ci; i++) xd[i] = rounded(s, twin_at(&x, i));
+    for (int64_t i = 0; truth && i < co * ci * k * k; i++) wd[i] = rounded(s, twin_at(&wt, i));
     for (int64_t i = 0; truth && i < h * w * co; i++) {
         int64_t py = i / co / w, px = i / co % w, o = i % co;
         double  sum = twin_at(&bias, o) + (add ? twin_at(&res, i) : 0.0);
@@ -27,9 +29,7 @@ static void conv(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t co, 
                 int64_t sy = py + ky - k / 2, sx = px + kx - k / 2;
 
                 if (sy < 0 || sy >= h || sx < 0 || sx >= w) continue;
-                for (int64_t c = 0; c < ci; c++) {
-                    sum += rounded(s, twin_at(&x, (sy * w + sx) * ci + c)) * rounded(s, twin_at(&wt, ((o * ci + c) * k + ky) * k + kx));
-                }
+                for (int64_t c = 0; c < ci; c++) sum += xd[(sy * w + sx) * ci + c] * wd[((o * ci + c) * k + ky) * k + kx];
             }
         }
         truth[i] = sum;
@@ -37,6 +37,8 @@ static void conv(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t co, 
     if (add == 2) memcpy(y.data, res.data, (size_t)(h * w * co) * sizeof(float));
     op_conv2d(s->d, &y, &x, &wt, &bias, add == 0 ? NULL : add == 1 ? &res : &y);
     twin_check(s, "conv2d", &y, truth);
+    free(xd);
+    free(wd);
     cpu_conv_forget(cpu_of(s->d), NULL, 0); /* the next scene has other weights at this address */
 }
 

@@ -15,20 +15,23 @@ static void product(struct scene *s, int64_t n, int64_t k, int64_t m, enum dtype
     struct tensor x = twin_random(s, true, 1.0f, 2, (int64_t[]){n, k}), y = twin_new(s, true, 2, (int64_t[]){n, m});
     struct tensor w = twin_weight(s, type, 1.0f, 2, (int64_t[]){m, k}), bias = twin_weight(s, twin_type(s), 1.0f, 1, (int64_t[]){m});
     double       *truth = s->check ? twin_truth(n * m) : NULL, *wd = s->check ? twin_truth(m * k) : NULL;
+    double       *xd = s->check ? twin_truth(n * k) : NULL;
 
     op_linear(s->d, &y, &x, &w, with_bias ? &bias : NULL);
     for (int64_t i = 0; wd && i < m * k; i++) wd[i] = rounded(s, twin_at(&w, i));
+    for (int64_t i = 0; xd && i < n * k; i++) xd[i] = rounded(s, twin_at(&x, i));
     for (int64_t i = 0; truth && i < n; i++) {
         for (int64_t j = 0; j < m; j++) {
             double sum = with_bias ? twin_at(&bias, j) : 0.0;
 
-            for (int64_t l = 0; l < k; l++) sum += rounded(s, (double)twin_row(&x, i)[l]) * wd[j * k + l];
+            for (int64_t l = 0; l < k; l++) sum += xd[i * k + l] * wd[j * k + l];
             truth[i * m + j] = sum;
         }
     }
     twin_check(s, "linear", &y, truth);
     twin_check_gaps(&y);
     free(wd);
+    free(xd);
 }
 
 static void ragged(struct scene *s)
@@ -40,9 +43,15 @@ static void ragged(struct scene *s)
 
 static void across_tiles(struct scene *s)
 {
-    int64_t n = dice_range(&s->r, 250, 300), k = dice_range(&s->r, 1000, 1100), m = dice_range(&s->r, 100, 140);
+    int64_t n = dice_range(&s->r, 505, 560), k = dice_range(&s->r, 505, 1100), m = dice_range(&s->r, 100, 140);
 
     product(s, n, k, m, twin_type(s));
+}
+
+/* Large enough for the wider tiles. */
+static void large(struct scene *s)
+{
+    product(s, 1030, 20, 2043, twin_type(s));
 }
 
 static void one_row(struct scene *s)
@@ -62,6 +71,8 @@ static void test_across_tiles(void **state)
     (void)state;
     twin_run(across_tiles, PRECISION_F32, 2e-6, 3);
     twin_run(across_tiles, PRECISION_BF16, 2e-6, 3);
+    twin_run(large, PRECISION_F32, 2e-6, 2);
+    twin_run(large, PRECISION_BF16, 2e-6, 2);
 }
 
 static void test_one_row(void **state)
