@@ -80,6 +80,22 @@ void task_move(struct book *b, struct task *t, enum task_state to)
     t->state = (uint8_t)to;
 }
 
+void task_restore(struct book *b, struct task *t, enum task_state state, uint64_t seq)
+{
+    struct job *j = task_job(t);
+
+    assert(t->state == TASK_QUEUED && t->place == PLACE_NONE && seq <= b->seq);
+    j->n[TASK_QUEUED]--;
+    j->n[state]++;
+    b->n_open -= final(state);
+    if (final(state)) j->n_shown[state]++;
+    t->state = (uint8_t)state;
+    t->seq = seq;
+    if (!seq) return;
+    log_put(&b->log, t);
+    log_put(&j->log, t);
+}
+
 void book_durable(struct book *b, uint64_t seq)
 {
     assert(seq <= b->seq);
@@ -272,6 +288,7 @@ void batch_seal(struct book *b, struct batch *c)
     }
     assert(n == c->n_tasks);
     c->job->n_known += n;
+    c->job->tick = ++b->tick;
     c->job->n[TASK_QUEUED] += n;
     b->n_open += n;
 }

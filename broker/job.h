@@ -161,6 +161,8 @@ struct outcome *task_outcome(struct task *t); /* made when missing */
 void        task_error(struct task *t, struct str text);
 bool        task_move_ok(enum task_state from, enum task_state to);
 void        task_move(struct book *b, struct task *t, enum task_state to);
+/* What the journal says of a task, at the start; before anything moves, in order of seq. B4 is the caller's: an orphan for RUNNING. */
+void        task_restore(struct book *b, struct task *t, enum task_state state, uint64_t seq);
 /* The task's durable face; strs are borrowed from it. */
 void        task_describe(const struct task *t, struct task_info *out);
 

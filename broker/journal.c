@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -32,7 +31,7 @@ struct journal {
     pthread_cond_t  wake;
     pthread_t       thread;
     bool            started, stop;
-    struct list     inbox, written;
+    struct list     inbox, written, left;
     struct journal_counts counts;
     atomic_bool     full;
 };
@@ -161,12 +160,7 @@ static void *journal_main(void *arg)
         bool stop;
 
         pthread_mutex_lock(&j->mtx);
-        if (work.first && !j->stop && !j->inbox.first) {
-            int64_t         at_ms = wall_ms() + FULL_RETRY_MS;
-            struct timespec until = {.tv_sec = at_ms / 1000, .tv_nsec = at_ms % 1000 * 1000000};
-
-            pthread_cond_timedwait(&j->wake, &j->mtx, &until);
-        }
+        if (work.first && !j->stop && !j->inbox.first) clock_cond_wait(&j->wake, &j->mtx, now_ms() + FULL_RETRY_MS);
         while (!work.first && !j->inbox.first && !j->stop) pthread_cond_wait(&j->wake, &j->mtx);
         while ((r = list_take(&j->inbox))) list_put(&work, r);
         stop = j->stop;
@@ -174,7 +168,7 @@ static void *journal_main(void *arg)
         if (work.first) write_list(j, &work);
         if (stop) break;
     }
-    while ((r = list_take(&work))) req_free(r); /* the disk stayed full: they were never promised */
+    j->left = work; /* the disk stayed full: they were never promised */
     return NULL;
 }
 
@@ -186,7 +180,7 @@ int journal_open(struct journal **out, const char *dir, struct err *e)
 
     if (!j) return err_set(e, ERR_NOMEM, "no memory for the journal");
     pthread_mutex_init(&j->mtx, NULL);
-    pthread_cond_init(&j->wake, NULL);
+    if (clock_cond_init(&j->wake)) abort();
     j->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rc = j->event_fd < 0 ? err_errno(e, ERR_IO, "making an eventfd for the journal") : db_open(&j->db, dir, e);
     if (rc)
@@ -223,8 +217,11 @@ void journal_close(struct journal *j)
         pthread_mutex_unlock(&j->mtx);
         pthread_join(j->thread, NULL);
     }
-    while ((r = list_take(&j->inbox))) req_free(r);
-    while ((r = list_take(&j->written))) req_free(r);
+    while ((r = list_take(&j->written)) || (r = list_take(&j->left)) || (r = list_take(&j->inbox))) {
+        err_set(&r->err, ERR_STATE, "the journal was closed");
+        if (r->done) r->done(r->ctx, ERR_STATE, &r->err);
+        req_free(r);
+    }
     db_close(j->db);
     if (j->event_fd >= 0) close(j->event_fd);
     pthread_cond_destroy(&j->wake);
@@ -296,6 +293,11 @@ struct journal_req *journal_req(enum journal_mode mode, journal_done_f *done, vo
     r->done = done;
     r->ctx = ctx;
     return r;
+}
+
+void *journal_ctx(const struct journal_req *r)
+{
+    return r->ctx;
 }
 
 void journal_prepare(struct journal_req *r, journal_prepare_f *f, void *ctx)

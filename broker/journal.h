@@ -76,7 +76,8 @@ typedef int  journal_prepare_f(void *ctx, struct err *e); /* on the journal's th
 int  journal_open(struct journal **out, const char *dir, struct err *e);
 int  journal_load(struct journal *j, const struct journal_reader *r, struct err *e);
 int  journal_start(struct journal *j, struct err *e);
-/* Writes all that was sent, ends the thread, lets go of the folder. Completions not reaped are dropped. */
+/* Writes all that was sent, ends the thread, lets go of the folder. What could not be written, or was not
+ * reaped, completes now with ERR_STATE, on the caller's thread. */
 void journal_close(struct journal *j);
 
 uint64_t       journal_boot_id(const struct journal *j);
@@ -88,6 +89,7 @@ int            journal_fd(const struct journal *j);       /* readable: journal_r
 void           journal_reap(struct journal *j);           /* calls the completions, on the caller's thread */
 
 struct journal_req *journal_req(enum journal_mode mode, journal_done_f *done, void *ctx);
+void *journal_ctx(const struct journal_req *r);
 void journal_prepare(struct journal_req *r, journal_prepare_f *f, void *ctx);
 void journal_put_job(struct journal_req *r, const struct job_row *row);     /* inserts or replaces; strs are copied */
 void journal_put_batch(struct journal_req *r, const struct batch_row *row); /* inserts */

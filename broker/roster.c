@@ -31,7 +31,7 @@ static void models_free(struct worker *w)
     w->n_models = 0;
 }
 
-struct worker *roster_hello(struct roster *r, const struct hello *h, const struct route *route, int64_t now_ms)
+struct worker *roster_hello(struct roster *r, const struct hello *h, struct peer *peer, const struct route *route, int64_t now_ms)
 {
     struct worker *w;
 
@@ -46,6 +46,7 @@ struct worker *roster_hello(struct roster *r, const struct hello *h, const struc
         DL_APPEND(r->worker, w);
         r->n_workers++;
     }
+    w->peer = peer;
     w->route = *route;
     w->hello_ms = w->seen_ms = now_ms;
     w->capacity = h->capacity;

@@ -1,6 +1,6 @@
 /* roster.h - the workers: who is there, what they hold, who fell silent.
  *
- *   w = roster_hello(&r, &hello, &route, now_ms);  roster_grant(w, t, epoch, now_ms);  ...  while ((w = roster_lost(&r, now_ms))) ...
+ *   w = roster_hello(&r, &hello, peer, &route, now_ms);  roster_grant(w, t, epoch, now_ms);  ...  while ((w = roster_lost(&r, now_ms))) ...
  *
  * A worker is known by the instance its process drew at random; a new route of the same instance is the same worker.
  * A grant is a lease given: it ties a task to a worker under an epoch. A grant revoked (canceled, or done elsewhere) has no task any more but still
@@ -30,6 +30,7 @@ struct grant {
 
 struct worker {
     uint64_t      id; /* counts HELLOs of new instances; never 0 */
+    struct peer  *peer; /* which of our listeners, and its route there */
     struct route  route;
     uint8_t       instance[KEY_BYTES];
     char          name[NAME_MAX_BYTES + 1], device[NAME_MAX_BYTES + 1], about[ERROR_MAX_BYTES + 1], version[NAME_MAX_BYTES + 1];
@@ -52,7 +53,7 @@ struct roster {
 };
 
 /* The worker of this instance, refreshed, or a new one. Counts as a sign of life. NULL when WORKERS_MAX are there. */
-struct worker *roster_hello(struct roster *r, const struct hello *h, const struct route *route, int64_t now_ms);
+struct worker *roster_hello(struct roster *r, const struct hello *h, struct peer *peer, const struct route *route, int64_t now_ms);
 void           roster_drop(struct roster *r, struct worker *w); /* its grants must be gone */
 struct worker *roster_lost(const struct roster *r, int64_t now_ms); /* one silent for WORKER_LOST_MS, or NULL */
 bool           worker_suspect(const struct worker *w, int64_t now_ms);

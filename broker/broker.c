@@ -1,0 +1,603 @@
+/* broker.c - start, loop, sessions, dispatch, and promises: answers that leave when the journal has written what they promise.
+ * Believes: one loop thread. A failure of the disk ends the process (EXIT_DISK): the next start reads the truth from the journal.
+ * Invariants: every task_move() is followed, in the same handler, by its row in a request; so book.seq at broker_commit() covers it.
+ * Not here: what messages do (broker_client.c, broker_worker.c, transfer.c), reading the journal at the start (restore.c). */
+#include "broker/broker.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "broker/restore.h"
+#include "proto/wire.h"
+
+#define TICK_MS         500
+#define STALL_MS        1000 /* a longer gap between two ticks is forgiven to all workers */
+#define PURGE_MS        60000
+#define JOB_KEEP_MS     (7 * 86400000LL) /* a job wholly collected is remembered this long: its key still answers */
+#define STOP_MS         5000
+#define UNSENT_RETRY_MS 1000 /* a worker's queue was full: it goes on after this */
+#define MESSAGES_A_TURN 64
+#define PAIRS_A_TURN    256
+
+/* ---- sending ---- */
+int broker_send(struct broker *b, struct peer *p, const struct route *to, const struct msg *m)
+{
+    struct err e = {0};
+    int        rc = peer_send(p, to, m, &e);
+
+    if (rc == 0) return 0;
+    b->stats.sends_refused++;
+    if (rc == ERR_BUSY || rc == ERR_NOTFOUND)
+        log_debug("send_refused", "kind=%s error=\"%s\"", msg_kind_name(m->kind), e.text);
+    else
+        log_error("send_failed", "kind=%s error=\"%s\"", msg_kind_name(m->kind), e.text);
+    return rc;
+}
+
+void broker_reply(struct broker *b, const struct ask *a, struct msg *m)
+{
+    m->correlation = a->m->correlation;
+    broker_send(b, a->peer, &a->from, m);
+}
+
+void broker_error(struct broker *b, const struct ask *a, enum wire_error code, uint32_t retry_after_ms, const char *fmt, ...)
+{
+    char       text[ERROR_MAX_BYTES + 1];
+    struct msg m = {.kind = MSG_ERROR, .error = {.code = code, .retry_after_ms = retry_after_ms}};
+    va_list    ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    m.error.text = str_of(text);
+    log_debug("refused", "kind=%s text=\"%s\"", msg_kind_name(a->m->kind), text);
+    broker_reply(b, a, &m);
+}
+
+/* ---- promises ---- */
+void broker_fail(struct broker *b, const struct err *e)
+{
+    if (b->closing || b->exit_code == EXIT_DISK) return;
+    b->exit_code = EXIT_DISK;
+    b->fatal = *e;
+    log_error("disk_failed", "error=\"%s\"", e->text);
+    loop_stop(b->loop);
+}
+
+static void on_promise(void *ctx, int rc, const struct err *e)
+{
+    struct promise *p = ctx;
+
+    if (rc) {
+        broker_fail(p->b, e);
+    } else {
+        book_durable(&p->b->book, p->seq);
+        if (p->m.kind) broker_send(p->b, p->peer, &p->to, &p->m);
+    }
+    free(p);
+}
+
+struct journal_req *broker_begin(struct broker *b, enum journal_mode mode, const struct ask *a, const struct msg *m)
+{
+    struct promise     *p = calloc(1, sizeof *p);
+    struct journal_req *r;
+
+    if (!p) abort();
+    p->b = b;
+    r = journal_req(mode, on_promise, p);
+    if (a && m) broker_promise(r, a, m);
+    return r;
+}
+
+void broker_promise(struct journal_req *r, const struct ask *a, const struct msg *m)
+{
+    struct promise *p = journal_ctx(r);
+
+    p->peer = a->peer;
+    p->to = a->from;
+    p->m = *m;
+    p->m.correlation = a->m->correlation;
+}
+
+void broker_commit(struct broker *b, struct journal_req *r)
+{
+    struct promise *p = journal_ctx(r);
+
+    p->seq = b->book.seq;
+    journal_send(b->journal, r);
+}
+
+void broker_put_task(struct journal_req *r, const struct task *t)
+{
+    const struct outcome *o = t->out;
+    struct task_row row = {.task = task_id(t), .seq = t->seq, .epoch = t->grant ? t->grant->epoch : 0, .state = t->state, .leases = t->leases,
+                           .crashes = t->crashes, .transients = t->transients, .nans = t->nans};
+
+    if (o) {
+        row.took_ms = o->took_ms;
+        row.collected_wall_ms = o->collected_wall_ms;
+        row.n_parts = o->n_parts;
+        memcpy(row.part, o->part, sizeof row.part);
+        row.worker = str_of(o->worker);
+        row.error = str_of(o->error);
+    }
+    journal_put_task(r, &row);
+}
+
+void broker_put_job(struct journal_req *r, struct job *j, bool only_when_over)
+{
+    bool           over = j->n_known == j->n_tasks && j->n[TASK_QUEUED] + j->n[TASK_RUNNING] == 0;
+    struct job_row row;
+
+    if (only_when_over && !over) return;
+    j->changed_wall_ms = wall_ms();
+    row = (struct job_row){.job = j->id, .name = str_of(j->name), .model = str_of(j->model), .n_tasks = j->n_tasks,
+                           .created_wall_ms = j->created_wall_ms, .changed_wall_ms = j->changed_wall_ms, .canceled = j->canceled};
+    memcpy(row.key, j->key, KEY_BYTES);
+    journal_put_job(r, &row);
+}
+
+bool broker_disk_low(struct broker *b, uint64_t need_bytes)
+{
+    int64_t free_bytes = file_free_bytes(b->conf.data);
+
+    return journal_full(b->journal) || (free_bytes >= 0 && (uint64_t)free_bytes < need_bytes + SPARE_BYTES);
+}
+
+/* ---- leases ---- */
+struct leases { /* rows are being written; then they are sent */
+    struct broker *b;
+    size_t         n;
+    struct held    held[PAIRS_A_TURN];
+};
+
+/* 0, or ERR_*: the worker did not get it. */
+static int send_lease(struct broker *b, struct task *t)
+{
+    struct grant *g = t->grant;
+    struct item   it;
+    struct err    e = {0};
+    struct msg    m = {.kind = MSG_LEASE};
+
+    arena_reset(&b->out, 0);
+    if (wire_item_unpack(t->lot->bytes, &b->out, &it, &e)) {
+        log_error("item_unreadable", "task=%" PRIu64 " error=\"%s\"", g->task_id, e.text);
+        return ERR_FORMAT;
+    }
+    m.lease = (struct lease){.task = g->task_id, .epoch = g->epoch, .job = task_job(t)->id, .index = t->index, .budget_ms = LEASE_BUDGET_MS,
+                             .spec = it.spec};
+    m.lease.spec.seed = task_seed(t);
+    if (!it.spec.model.len) m.lease.spec.model = str_of(task_job(t)->model);
+    return broker_send(b, g->worker->peer, &g->worker->route, &m);
+}
+
+static void on_leases(void *ctx, int rc, const struct err *e)
+{
+    struct leases *l = ctx;
+    struct broker *b = l->b;
+    int64_t        now = now_ms();
+
+    if (rc) broker_fail(b, e);
+    for (size_t i = 0; !rc && i < l->n; i++) {
+        struct task   *t = book_task(&b->book, l->held[i].task);
+        struct worker *w;
+        int            sent;
+
+        if (!t || !t->grant || t->grant->epoch != l->held[i].epoch || !t->grant->worker) continue; /* canceled, lost, ... meanwhile */
+        w = t->grant->worker;
+        sent = send_lease(b, t);
+        if (sent == 0) {
+            t->grant->sent = true;
+            b->stats.tasks_leased++;
+        } else if (sent == ERR_NOTFOUND) {
+            broker_worker_gone(b, w, "its connection is gone", now);
+        } else {
+            struct journal_req *r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
+
+            broker_unlease(b, t, false);
+            broker_requeue(b, r, t, UNSENT_RETRY_MS, now);
+            broker_commit(b, r);
+        }
+    }
+    free(l);
+}
+
+void broker_settle(struct broker *b, int64_t now)
+{
+    struct pair         pair;
+    struct leases      *l = NULL;
+    struct journal_req *r = NULL;
+
+    if (b->stopping) return;
+    queue_ripen(&b->queue, now);
+    while ((!l || l->n < PAIRS_A_TURN) && dispatch_next(&b->queue, &b->roster, now, &pair)) {
+        struct task *t = pair.task;
+        struct job  *j = task_job(t);
+
+        if (!l) {
+            l = calloc(1, sizeof *l);
+            if (!l) abort();
+            l->b = b;
+            r = journal_req(JOURNAL_WAL, on_leases, l);
+        }
+        if (!t->lot->lane->model.len && !j->model[0]) { /* the farm's default, pinned for the job */
+            snprintf(j->model, sizeof j->model, "%.*s", (int)pair.model.len, pair.model.at);
+            broker_put_job(r, j, false);
+        }
+        t->leases++;
+        roster_grant(pair.worker, t, journal_boot_id(b->journal) << 32 | ++b->n_epochs, now);
+        task_move(&b->book, t, TASK_RUNNING);
+        broker_put_task(r, t);
+        l->held[l->n++] = (struct held){t->grant->task_id, t->grant->epoch};
+    }
+    if (l) journal_send(b->journal, r);
+}
+
+/* ---- sessions ---- */
+static void session_key(const struct broker *b, const struct peer *p, const struct route *from, struct session *s)
+{
+    memset(&s->key, 0, sizeof s->key);
+    while (s->key.listener < b->n_peers && b->peer[s->key.listener] != p) s->key.listener++;
+    s->key.len = from->len;
+    memcpy(s->key.id, from->id, from->len);
+}
+
+struct session *broker_session(struct broker *b, const struct peer *p, const struct route *from)
+{
+    struct session probe, *s;
+
+    session_key(b, p, from, &probe);
+    HASH_FIND(hh, b->session, &probe.key, sizeof probe.key, s);
+    return s;
+}
+
+void broker_session_drop(struct broker *b, struct session *s)
+{
+    struct waiter *w, *next;
+
+    DL_FOREACH_SAFE(b->waiter, w, next)
+    {
+        if (w->session != s) continue;
+        DL_DELETE(b->waiter, w);
+        free(w);
+    }
+    download_forget(b, s);
+    HASH_DEL(b->session, s);
+    free(s);
+}
+
+static void on_hello(struct broker *b, const struct ask *a)
+{
+    const struct hello *h = &a->m->hello;
+    struct session     *s = a->session;
+
+    if (h->major != WIRE_MAJOR) {
+        broker_error(b, a, WIRE_VERSION, 0, "this broker speaks protocol %d.%d, you speak %u.%u", WIRE_MAJOR, WIRE_MINOR, h->major, h->minor);
+        return;
+    }
+    if (s && s->role != h->role) {
+        broker_error(b, a, WIRE_PROTOCOL, 0, "a connection is a client's or a worker's, not both: open another one");
+        return;
+    }
+    if (!s) {
+        s = calloc(1, sizeof *s);
+        if (!s) abort();
+        session_key(b, a->peer, &a->from, s);
+        HASH_ADD(hh, b->session, key, sizeof s->key, s);
+        s->peer = a->peer;
+        s->route = a->from;
+        s->role = h->role;
+    }
+    s->seen_ms = a->now_ms;
+    snprintf(s->name, sizeof s->name, "%.*s", (int)h->name.len, h->name.len ? h->name.at : "");
+    if (h->role == ROLE_WORKER) {
+        struct ask known = *a;
+
+        known.session = s;
+        on_worker_hello(b, &known);
+        return;
+    }
+    struct msg m = {.kind = MSG_WELCOME, .welcome = {.major = WIRE_MAJOR, .minor = WIRE_MINOR, .boot_id = journal_boot_id(b->journal), .beat_ms = BEAT_MS}};
+
+    memcpy(m.welcome.store, journal_store(b->journal), KEY_BYTES);
+    log_debug("client", "name=\"%s\"", s->name);
+    broker_reply(b, a, &m);
+}
+
+static void on_bye(struct broker *b, const struct ask *a)
+{
+    if (a->session->worker)
+        broker_worker_gone(b, a->session->worker, "said bye", a->now_ms); /* drops the session, too */
+    else
+        broker_session_drop(b, a->session);
+}
+
+static const struct {
+    broker_on_f *f;
+    enum role    role; /* 0: both */
+} handler[] = {
+    [MSG_BYE] = {on_bye, 0},
+    [MSG_SUBMIT] = {on_submit, ROLE_CLIENT},
+    [MSG_CANCEL] = {on_cancel, ROLE_CLIENT},
+    [MSG_JOBS] = {on_jobs, ROLE_CLIENT},
+    [MSG_SHOW] = {on_show, ROLE_CLIENT},
+    [MSG_EVENTS] = {on_events, ROLE_CLIENT},
+    [MSG_FETCH] = {on_fetch, ROLE_CLIENT},
+    [MSG_COLLECTED] = {on_collected, ROLE_CLIENT},
+    [MSG_WORKERS] = {on_workers, ROLE_CLIENT},
+    [MSG_CREDIT] = {on_credit, ROLE_CLIENT},
+    [MSG_READY] = {on_ready, ROLE_WORKER},
+    [MSG_BEAT] = {on_beat, ROLE_WORKER},
+    [MSG_OFFER] = {on_offer, ROLE_WORKER},
+    [MSG_FAILED] = {on_failed, ROLE_WORKER},
+    [MSG_RELEASE] = {on_release, ROLE_WORKER},
+    [MSG_CHUNK] = {on_chunk, ROLE_WORKER},
+};
+
+static void handle(struct broker *b, struct ask *a)
+{
+    unsigned kind = a->m->kind;
+
+    if (kind == MSG_HELLO) {
+        on_hello(b, a);
+        return;
+    }
+    if (!a->session) {
+        if (kind != MSG_BYE) broker_error(b, a, WIRE_UNKNOWN_SESSION, 0, "say HELLO first: this broker does not know you (any more)");
+        return;
+    }
+    a->session->seen_ms = a->now_ms;
+    if (a->session->worker) a->session->worker->seen_ms = a->now_ms;
+    if (kind >= sizeof handler / sizeof *handler || !handler[kind].f) {
+        b->stats.protocol_errors++;
+        broker_error(b, a, WIRE_UNSUPPORTED, 0, "%s is not a message for a broker", msg_kind_name(a->m->kind));
+    } else if (handler[kind].role && handler[kind].role != a->session->role) {
+        b->stats.protocol_errors++;
+        broker_error(b, a, WIRE_PROTOCOL, 0, "%s is a %s's message, and you said HELLO as a %s", msg_kind_name(a->m->kind),
+                     handler[kind].role == ROLE_CLIENT ? "client" : "worker", a->session->role == ROLE_CLIENT ? "client" : "worker");
+    } else {
+        handler[kind].f(b, a);
+    }
+}
+
+static void on_message(void *ctx, struct peer *p, int64_t now)
+{
+    struct broker *b = ctx;
+
+    for (int i = 0; i < MESSAGES_A_TURN; i++) {
+        struct msg m;
+        struct err e = {0};
+        struct ask a = {.peer = p, .m = &m, .now_ms = now};
+        int        rc;
+
+        arena_reset(&b->in, 0);
+        rc = peer_recv(p, &b->in, &a.from, &m, &e);
+        if (rc == ERR_BUSY) break;
+        if (rc == 0 || a.from.len) a.session = broker_session(b, p, &a.from);
+        if (rc == 0) {
+            handle(b, &a);
+        } else if (rc == ERR_PROTO) {
+            b->stats.protocol_errors++;
+            log_debug("bad_message", "error=\"%s\"", e.text);
+            if (a.from.len) broker_error(b, &a, a.session && m.kind == MSG_SUBMIT ? WIRE_INVALID : WIRE_PROTOCOL, 0, "%s", e.text);
+        } else {
+            log_error("receive_failed", "error=\"%s\"", e.text);
+            break;
+        }
+    }
+    broker_settle(b, now);
+}
+
+static void on_journal(void *ctx, int fd, int64_t now)
+{
+    struct broker *b = ctx;
+
+    (void)fd;
+    journal_reap(b->journal);
+    broker_settle(b, now);
+    broker_wake(b, now);
+}
+
+/* ---- time ---- */
+void broker_wake(struct broker *b, int64_t now)
+{
+    struct waiter *w, *next;
+
+    DL_FOREACH_SAFE(b->waiter, w, next)
+        if (broker_waiter_due(b, w, now)) broker_waiter_answer(b, w, now);
+}
+
+static void on_progress_tick(void *ctx, int64_t now)
+{
+    broker_wake(ctx, now);
+}
+
+static void expire(struct broker *b, int64_t now)
+{
+    struct journal_req *r = NULL;
+    struct worker      *w;
+    struct grant       *g, *next;
+    struct session     *s, *next_session;
+
+    while ((w = roster_lost(&b->roster, now))) {
+        b->stats.workers_lost++;
+        broker_worker_gone(b, w, "silent too long", now);
+    }
+    DL_FOREACH(b->roster.worker, w)
+    DL_FOREACH_SAFE(w->grant, g, next)
+    {
+        struct task *t = g->task;
+
+        if (!t || now < g->deadline_ms) continue;
+        log_warn("budget_passed", "task=%" PRIu64 " worker=\"%s\"", g->task_id, w->name);
+        if (!r) r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
+        t->avoid = w->id;
+        broker_unlease(b, t, true);
+        broker_requeue(b, r, t, 0, now);
+    }
+    if (b->grace && now >= b->grace_until_ms) {
+        b->grace = false;
+        DL_FOREACH_SAFE(b->roster.orphans, g, next)
+        {
+            struct task *t = g->task;
+
+            if (!r) r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
+            broker_unlease(b, t, false);
+            broker_requeue(b, r, t, 0, now);
+        }
+    }
+    if (r) broker_commit(b, r);
+    HASH_ITER(hh, b->session, s, next_session)
+        if (s->role == ROLE_CLIENT && !s->n_waiters && now - s->seen_ms > CLIENT_FORGET_MS) broker_session_drop(b, s);
+}
+
+static void on_tick(void *ctx, int64_t now)
+{
+    struct broker *b = ctx;
+    int64_t        gap = now - b->tick_ms - TICK_MS;
+
+    if (gap > STALL_MS) { /* stopped, or a disk hung: what the workers said meanwhile is still in the sockets */
+        b->stats.stalls_forgiven++;
+        log_warn("stalled", "gap_ms=%" PRId64, gap);
+        roster_forgive(&b->roster, gap);
+        b->grace_until_ms += gap;
+    }
+    b->tick_ms = now;
+    if (b->stopping) {
+        if (now >= b->stop_by_ms) loop_stop(b->loop);
+        return;
+    }
+    expire(b, now);
+    if (now >= b->purge_ms) {
+        b->purge_ms = now + PURGE_MS;
+        restore_purge(b, wall_ms(), JOB_KEEP_MS);
+    }
+    restore_expire(b, wall_ms());
+    broker_settle(b, now);
+}
+
+static void on_stopped(void *ctx, int rc, const struct err *e)
+{
+    struct broker *b = ctx;
+
+    if (rc)
+        broker_fail(b, e);
+    else
+        loop_stop(b->loop);
+}
+
+static void on_signal(void *ctx, int signo, int64_t now)
+{
+    struct broker  *b = ctx;
+    struct session *s, *next;
+    struct msg      m = {.kind = MSG_GOAWAY, .error = {.code = WIRE_BUSY, .retry_after_ms = 1000, .text = str_of("the broker is shutting down")}};
+
+    if (signo != SIGTERM && signo != SIGINT) return;
+    log_info("stopping", "signal=%d", signo);
+    if (b->stopping) {
+        loop_stop(b->loop);
+        return;
+    }
+    b->stopping = true;
+    b->stop_by_ms = now + STOP_MS;
+    HASH_ITER(hh, b->session, s, next) broker_send(b, s->peer, &s->route, &m);
+    journal_send(b->journal, journal_req(JOURNAL_SYNC, on_stopped, b)); /* all that was begun is written, and answered, before this */
+}
+
+/* ---- opening and closing ---- */
+static int say_ready(const struct broker *b, struct err *e)
+{
+    const char *at = peer_endpoint(b->peer[0]);
+
+    for (size_t i = 0; i < b->n_peers; i++) log_info("listening", "endpoint=%s", peer_endpoint(b->peer[i]));
+    if (b->conf.ready_fd < 0) return 0;
+    if (dprintf(b->conf.ready_fd, "%s\n", at) < 0) return err_errno(e, ERR_IO, "writing to --ready-fd %d", b->conf.ready_fd);
+    close(b->conf.ready_fd);
+    return 0;
+}
+
+int broker_open(struct broker **out, const struct broker_conf *c, struct err *e)
+{
+    struct broker *b = calloc(1, sizeof *b);
+    int64_t        now = now_ms();
+    int            rc;
+
+    if (!b) return err_set(e, ERR_NOMEM, "no memory for a broker");
+    b->conf = *c;
+    b->tick_ms = now;
+    b->purge_ms = now + PURGE_MS;
+    if ((rc = arena_init(&b->in, "message", MSG_ARENA_BYTES)) || (rc = arena_init(&b->out, "answer", MSG_ARENA_BYTES))) {
+        err_set(e, rc, "no memory for messages");
+        goto done;
+    }
+    if ((rc = loop_open(&b->loop, e)) || (rc = loop_signal(b->loop, on_signal, b, e))) goto done; /* before any thread */
+    if ((rc = journal_open(&b->journal, c->data, e)) || (rc = spool_open(&b->spool, c->data, e)) || (rc = restore_all(b, e))) goto done;
+    b->grace = b->roster.orphans != NULL;
+    b->grace_until_ms = now + RESTART_GRACE_MS;
+    if ((rc = journal_start(b->journal, e))) goto done;
+    for (; b->n_peers < c->n_listen && !rc; b->n_peers += rc == 0)
+        rc = peer_bind(&b->peer[b->n_peers], c->listen[b->n_peers], &(struct peer_opts){.insecure = c->insecure}, e);
+    if (rc) goto done;
+    loop_fd(b->loop, journal_fd(b->journal), on_journal, b);
+    for (size_t i = 0; i < b->n_peers; i++) loop_peer(b->loop, b->peer[i], on_message, b);
+    loop_timer(b->loop, TICK_MS, on_tick, b);
+    loop_timer(b->loop, PROGRESS_MS, on_progress_tick, b);
+    b->pump_timer = loop_timer(b->loop, 60000, transfer_pump, b);
+    rc = say_ready(b, e);
+done:
+    if (rc)
+        broker_close(b);
+    else
+        *out = b;
+    return rc;
+}
+
+int broker_run(struct broker *b, struct err *e)
+{
+    char text[1000];
+    int  rc = loop_run(b->loop, e);
+
+    stats_text(&b->stats, text, sizeof text);
+    log_info("stopped", "%s", text);
+    if (b->exit_code) {
+        if (e) *e = b->fatal;
+        return b->exit_code;
+    }
+    return rc ? 1 : 0;
+}
+
+void broker_close(struct broker *b)
+{
+    struct session *s, *next;
+    struct worker  *w, *next_worker;
+    struct grant   *g, *next_grant;
+
+    if (!b) return;
+    b->closing = true; /* what the journal could not finish comes back now, and is nobody's failure */
+    journal_close(b->journal);
+    transfer_release(b);
+    if (b->n_peers) sleep_ms(50); /* the last answers leave */
+    for (size_t i = 0; i < b->n_peers; i++) peer_close(b->peer[i]);
+    HASH_ITER(hh, b->session, s, next) broker_session_drop(b, s);
+    DL_FOREACH_SAFE(b->roster.orphans, g, next_grant) grant_free(&b->roster, g);
+    DL_FOREACH_SAFE(b->roster.worker, w, next_worker)
+    {
+        DL_FOREACH_SAFE(w->grant, g, next_grant) grant_free(&b->roster, g);
+        roster_drop(&b->roster, w);
+    }
+    book_release(&b->book);
+    spool_release(&b->spool);
+    loop_free(b->loop);
+    arena_release(&b->in);
+    arena_release(&b->out);
+    free(b->keep);
+    free(b);
+}

@@ -1,0 +1,153 @@
+/* broker.h - message in -> state change -> journal -> message out.
+ *
+ *   broker_open(&b, &conf, &e); code = broker_run(b, &e); broker_close(b); peer_shutdown();
+ *
+ * One loop thread owns everything here; the journal's thread sees only requests. Rooms behind this header: broker.c (start, loop, sessions,
+ * dispatch, promises), broker_client.c and broker_worker.c (one handler per message kind), broker_info.c (job_info, task_info and
+ * progress for people), transfer.c (uploads and downloads), restore.c (from the journal at the start; what time takes away).
+ * The pattern of every handler that changes something: move the memory (task_move), put the rows into one journal request, and let the
+ * promise - the answer - leave when that request is durable. Memory runs ahead of the disk; what is shown does not (book_durable).
+ * Here, too, later: shares between clients, quotas, classes (queue.c), CURVE accounts (a session's), hedging (dispatch.c). */
+#ifndef BROKER_BROKER_H
+#define BROKER_BROKER_H
+
+#include "broker/conf.h"
+#include "broker/dispatch.h"
+#include "broker/journal.h"
+#include "broker/queue.h"
+#include "broker/roster.h"
+#include "broker/spool.h"
+#include "broker/stats.h"
+#include "proto/loop.h"
+
+#define EXIT_DISK           74 /* EX_IOERR: the journal or the spool failed */
+#define CLIENT_FORGET_MS    600000
+#define WAITERS_PER_SESSION 16
+#define SPARE_BYTES         (16 << 20) /* below this much free disk no new work and no new result is taken */
+
+struct broker;
+
+struct session { /* one connection that said HELLO */
+    struct {
+        uint8_t listener, len, id[16];
+    } key;
+    struct peer   *peer;
+    struct route   route;
+    enum role      role;
+    char           name[NAME_MAX_BYTES + 1];
+    int64_t        seen_ms, answered_ms;
+    uint64_t       tick_seen; /* book.tick of the last EVENTS_OK */
+    size_t         n_waiters, n_downloads;
+    struct worker *worker; /* ROLE_WORKER */
+    UT_hash_handle hh;
+};
+
+struct waiter { /* an EVENTS not yet answered */
+    struct session *session;
+    uint64_t        correlation;
+    struct events   ask;
+    int64_t         until_ms;
+    struct waiter  *prev, *next;
+};
+
+struct ask { /* one message that came */
+    struct peer      *peer;
+    struct route      from;
+    struct session   *session; /* NULL: unknown */
+    const struct msg *m;
+    int64_t           now_ms;
+};
+
+struct keep { /* a collected task whose images go at until_wall_ms */
+    uint64_t task;
+    int64_t  until_wall_ms;
+};
+
+struct broker {
+    struct broker_conf conf;
+    struct book        book;
+    struct queue       queue;
+    struct roster      roster;
+    struct spool       spool;
+    struct journal    *journal;
+    struct loop       *loop;
+    struct peer       *peer[LISTEN_MAX];
+    size_t             n_peers;
+    struct session    *session;
+    struct waiter     *waiter;
+    struct upload     *upload;
+    struct download   *download;
+    uint64_t           next_transfer;
+    struct stats       stats;
+    struct arena       in, out; /* the message being handled; the answer being made */
+    struct keep       *keep;
+    size_t             keep_at, n_keep, keep_cap;
+    uint32_t           n_epochs; /* given since this start */
+    int64_t            grace_until_ms, tick_ms, purge_ms, stop_by_ms;
+    int                pump_timer;
+    bool               grace, stopping, closing;
+    int                exit_code;
+    struct err         fatal;
+};
+
+/* Opens the data folder, reads the journal, listens. Errors say what to do. */
+int  broker_open(struct broker **out, const struct broker_conf *c, struct err *e);
+int  broker_run(struct broker *b, struct err *e); /* until SIGTERM, SIGINT or a failure; the exit code */
+void broker_close(struct broker *b);
+
+/* ---- between the rooms ---- */
+/* An answer that leaves when its request is durable. */
+struct promise {
+    struct broker *b;
+    struct peer   *peer;
+    struct route   to;
+    uint64_t       seq; /* everything up to here is durable then */
+    struct msg     m;   /* kind 0: no answer; only kinds without pointers */
+};
+
+int  broker_send(struct broker *b, struct peer *p, const struct route *to, const struct msg *m); /* 0, ERR_BUSY, ERR_NOTFOUND; counted */
+void broker_reply(struct broker *b, const struct ask *a, struct msg *m); /* m with the asker's correlation */
+void broker_error(struct broker *b, const struct ask *a, enum wire_error code, uint32_t retry_after_ms, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+/* A request with a promise of *m to the asker (a and m may be NULL: no answer). Send it with broker_commit(). */
+struct journal_req *broker_begin(struct broker *b, enum journal_mode mode, const struct ask *a, const struct msg *m);
+void broker_promise(struct journal_req *r, const struct ask *a, const struct msg *m); /* the answer, when it is known only after the rows */
+void broker_commit(struct broker *b, struct journal_req *r);
+void broker_put_task(struct journal_req *r, const struct task *t);
+void broker_put_job(struct journal_req *r, struct job *j, bool only_when_over); /* over: all its tasks are final */
+void broker_fail(struct broker *b, const struct err *e); /* the disk failed: stop, exit EXIT_DISK */
+void broker_settle(struct broker *b, int64_t now_ms);    /* leases what can be leased */
+void broker_wake(struct broker *b, int64_t now_ms);      /* answers the waiters that have something */
+struct session *broker_session(struct broker *b, const struct peer *p, const struct route *from); /* NULL: unknown */
+void broker_session_drop(struct broker *b, struct session *s);
+bool broker_disk_low(struct broker *b, uint64_t need_bytes);
+
+/* Leaves RUNNING: the grant is revoked when its worker still has it (told to stop), else freed. */
+void broker_unlease(struct broker *b, struct task *t, bool tell_worker);
+/* Back to QUEUED after delay_ms, at the front; or FAILED with the last words when it was leased too often. */
+void broker_requeue(struct broker *b, struct journal_req *r, struct task *t, int64_t delay_ms, int64_t now_ms);
+void broker_task_failed(struct broker *b, struct journal_req *r, struct task *t, struct str text);
+void broker_worker_gone(struct broker *b, struct worker *w, const char *why, int64_t now_ms); /* its leases go back; w is freed */
+
+typedef void broker_on_f(struct broker *b, const struct ask *a);
+broker_on_f on_submit, on_cancel, on_jobs, on_show, on_events, on_collected, on_workers;          /* broker_client.c */
+broker_on_f on_worker_hello, on_ready, on_beat, on_offer, on_failed, on_release;                 /* broker_worker.c */
+broker_on_f on_fetch, on_credit, on_chunk;                                                       /* transfer.c */
+
+/* A result that is wholly in the spool and durable there: DONE if nobody was first. RESULT_OK goes to the worker at peer, to. */
+void broker_result(struct broker *b, const struct offer *o, struct peer *peer, const struct route *to, int64_t now_ms);
+bool broker_waiter_due(struct broker *b, const struct waiter *w, int64_t now_ms);
+void broker_waiter_answer(struct broker *b, struct waiter *w, int64_t now_ms); /* and frees it */
+
+void   info_job(struct broker *b, struct job *j, int64_t now_ms, struct job_info *out); /* strs in b->out */
+size_t info_progress(struct broker *b, const struct job *j, const struct worker *only, int64_t now_ms, struct progress *out, size_t cap);
+
+/* transfer.c */
+int  upload_begin(struct broker *b, const struct ask *a, struct msg *ok); /* of an OFFER: fills OFFER_OK; else answered with an error */
+bool upload_active(const struct broker *b, uint64_t task, const struct worker *w);
+void upload_forget(struct broker *b, uint64_t task, const struct worker *w); /* task 0: all of w; w NULL: all of the task */
+void download_forget(struct broker *b, const struct session *s);
+void transfer_release(struct broker *b); /* after the journal is closed: its thread may be at work on an upload */
+void transfer_pump(void *ctx, int64_t now_ms); /* a loop_timer_f: downloads that found a full queue */
+
+#endif

@@ -1,0 +1,411 @@
+/* broker_worker.c - what workers say: HELLO, READY, BEAT, OFFER, FAILED, RELEASE; and what becomes of their tasks when they stop saying it.
+ * Believes: a worker may be wrong about what it holds - the broker's word is final, and goes out with WELCOME.drop and BEAT_OK.cancel.
+ * A result is welcome under any epoch ever given: the first durable one wins. Not here: the bytes of results (transfer.c). */
+#include "broker/broker.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <utlist.h>
+
+#define BACKOFF_FIRST_MS 1000
+#define BACKOFF_MAX_MS   60000
+#define OFFER_RETRY_MS   5000
+#define LET_GO_MS        (2 * BEAT_MS + 1000) /* a revoked grant that no beat names for so long is gone */
+
+/* ---- leaving RUNNING ---- */
+void broker_unlease(struct broker *b, struct task *t, bool tell_worker)
+{
+    struct grant  *g = t->grant;
+    struct worker *w = g->worker;
+    struct held    stop = {g->task_id, g->epoch};
+    struct msg     m = {.kind = MSG_BEAT_OK, .beat_ok = {.cancel = &stop, .n_cancel = 1}};
+
+    if (!w || !tell_worker || !g->sent) {
+        grant_free(&b->roster, g);
+        return;
+    }
+    grant_revoke(g);
+    broker_send(b, w->peer, &w->route, &m); /* and again with the answer to every beat that still names it */
+}
+
+void broker_task_failed(struct broker *b, struct journal_req *r, struct task *t, struct str text)
+{
+    task_error(t, text);
+    task_move(&b->book, t, TASK_FAILED);
+    broker_put_task(r, t);
+    broker_put_job(r, task_job(t), true);
+    b->stats.tasks_failed++;
+    log_info("task_failed", "task=%" PRIu64 " text=\"%.*s\"", task_id(t), (int)text.len, text.at);
+}
+
+void broker_requeue(struct broker *b, struct journal_req *r, struct task *t, int64_t delay_ms, int64_t now_ms)
+{
+    char text[ERROR_MAX_BYTES + 1];
+
+    if (t->leases >= LEASES_PER_TASK_MAX) { /* FAILED is reached from RUNNING only, and there we are */
+        snprintf(text, sizeof text, "given to workers %d times and never finished%s%.800s", t->leases, t->out && t->out->error ? "; last: " : "",
+                 t->out && t->out->error ? t->out->error : "");
+        broker_task_failed(b, r, t, str_of(text));
+        return;
+    }
+    task_move(&b->book, t, TASK_QUEUED);
+    broker_put_task(r, t);
+    if (delay_ms > 0)
+        queue_delay(&b->queue, t, now_ms + delay_ms);
+    else
+        queue_push_front(&b->queue, t);
+    b->stats.tasks_requeued++;
+}
+
+void broker_worker_gone(struct broker *b, struct worker *w, const char *why, int64_t now_ms)
+{
+    struct journal_req *r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
+    struct session     *s = broker_session(b, w->peer, &w->route);
+    struct grant       *g, *next;
+
+    log_info("worker_gone", "worker=\"%s\" why=\"%s\" held=%u", w->name, why, w->n_held);
+    upload_forget(b, 0, w);
+    DL_FOREACH_SAFE(w->grant, g, next)
+    {
+        struct task *t = g->task;
+
+        grant_free(&b->roster, g);
+        if (t) broker_requeue(b, r, t, 0, now_ms);
+    }
+    broker_commit(b, r);
+    if (s) broker_session_drop(b, s);
+    roster_drop(&b->roster, w);
+    b->book.tick++;
+}
+
+/* ---- HELLO ---- */
+static bool epoch_was_ours(const struct broker *b, uint64_t epoch)
+{
+    return epoch >> 32 >= 1 && epoch >> 32 <= journal_boot_id(b->journal);
+}
+
+/* May the worker go on with it? Then it has its grant. */
+static bool keep_lease(struct broker *b, struct worker *w, const struct held *h, struct journal_req *r, int64_t now_ms)
+{
+    struct task  *t = book_task(&b->book, h->task);
+    struct grant *g = t ? t->grant : NULL;
+
+    if (!t || task_final(t)) return false;
+    if (g && g->epoch != h->epoch) return false;
+    if (g && g->worker) return g->worker == w;
+    if (g) {
+        roster_adopt(&b->roster, g, w, now_ms);
+    } else { /* given up already, and nobody else has begun: its work is not lost */
+        if (t->place == PLACE_NONE || !epoch_was_ours(b, h->epoch)) return false;
+        queue_remove(&b->queue, t);
+        roster_grant(w, t, h->epoch, now_ms)->sent = true;
+        task_move(&b->book, t, TASK_RUNNING);
+        broker_put_task(r, t);
+    }
+    b->stats.leases_kept++;
+    task_job(t)->tick = ++b->book.tick;
+    return true;
+}
+
+static bool held_by(const struct hello *h, const struct grant *g)
+{
+    for (size_t i = 0; i < h->n_held; i++)
+        if (h->held[i].task == g->task_id && h->held[i].epoch == g->epoch) return true;
+    return false;
+}
+
+void on_worker_hello(struct broker *b, const struct ask *a)
+{
+    const struct hello *h = &a->m->hello;
+    struct session     *s = a->session, *old;
+    struct msg          m = {.kind = MSG_WELCOME};
+    struct journal_req *r;
+    struct worker      *w;
+    struct grant       *g, *next;
+
+    if (s->worker && memcmp(s->worker->instance, h->instance, KEY_BYTES) != 0) {
+        broker_worker_gone(b, s->worker, "another process speaks", a->now_ms); /* the session goes, too: the peer begins anew */
+        broker_error(b, a, WIRE_UNKNOWN_SESSION, 0, "another worker was on this connection: say HELLO again");
+        return;
+    }
+    DL_FOREACH(b->roster.worker, w)
+        if (memcmp(w->instance, h->instance, KEY_BYTES) == 0 && (old = broker_session(b, w->peer, &w->route)) && old != s) {
+            broker_session_drop(b, old); /* the same process on a new connection */
+            break;
+        }
+    w = roster_hello(&b->roster, h, a->peer, &a->from, a->now_ms);
+    if (!w) {
+        broker_error(b, a, WIRE_BUSY, 60000, "%d workers are here already", WORKERS_MAX);
+        broker_session_drop(b, s);
+        return;
+    }
+    s->worker = w;
+    upload_forget(b, 0, w);
+    r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
+    m.welcome = (struct welcome){.major = WIRE_MAJOR, .minor = WIRE_MINOR, .boot_id = journal_boot_id(b->journal), .beat_ms = BEAT_MS};
+    memcpy(m.welcome.store, journal_store(b->journal), KEY_BYTES);
+    arena_reset(&b->out, 0);
+    m.welcome.drop = arena_array(&b->out, h->n_held + 1, sizeof *m.welcome.drop);
+    DL_FOREACH_SAFE(w->grant, g, next) /* what it does not hold never arrived, or was let go */
+    {
+        struct task *t = g->task;
+
+        if (t && held_by(h, g)) {
+            g->sent = true;
+            continue;
+        }
+        grant_free(&b->roster, g);
+        if (t) broker_requeue(b, r, t, 0, a->now_ms);
+    }
+    for (size_t i = 0; i < h->n_held; i++)
+        if (!keep_lease(b, w, &h->held[i], r, a->now_ms)) m.welcome.drop[m.welcome.n_drop++] = h->held[i];
+    log_info("worker", "worker=\"%s\" device=\"%s\" capacity=%u models=%zu first_model=\"%.*s\" kept=%zu dropped=%zu", w->name, w->device, w->capacity,
+             w->n_models, w->n_models ? (int)w->model[0].name.len : 0, w->n_models ? w->model[0].name.at : "", h->n_held - m.welcome.n_drop,
+             m.welcome.n_drop);
+    b->book.tick++;
+    broker_reply(b, a, &m);
+    broker_commit(b, r);
+}
+
+void on_ready(struct broker *b, const struct ask *a)
+{
+    (void)b;
+    a->session->worker->capacity = a->m->ready.capacity;
+}
+
+/* ---- BEAT ---- */
+/* What a beat names and we gave to nobody there: to be stopped, unless its result is on its way. */
+static bool must_stop(const struct broker *b, const struct progress *p)
+{
+    const struct task *t = book_task(&b->book, p->task);
+
+    if (!p->epoch) return false;
+    return !t || t->state != TASK_DONE || (t->seq <= b->book.durable_seq && p->stage != STAGE_UPLOAD);
+}
+
+static struct grant *named(const struct worker *w, const struct progress *p)
+{
+    struct grant *g;
+
+    DL_FOREACH(w->grant, g)
+        if (g->task_id == p->task && (!p->epoch || g->epoch == p->epoch)) return g;
+    return NULL;
+}
+
+static void let_go(struct broker *b, struct worker *w, int64_t now_ms)
+{
+    struct journal_req *r = NULL;
+    struct grant       *g, *next;
+
+    DL_FOREACH_SAFE(w->grant, g, next)
+    {
+        struct task *t = g->task;
+
+        if (!g->sent || g->reported_ms == now_ms) continue;
+        if (!t && now_ms - g->reported_ms > LET_GO_MS) {
+            grant_free(&b->roster, g);
+        } else if (t && now_ms - g->reported_ms > WORKER_LOST_MS && !upload_active(b, g->task_id, w)) {
+            log_warn("lease_unknown", "task=%" PRIu64 " worker=\"%s\" its beats do not name it", g->task_id, w->name);
+            if (!r) r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
+            broker_unlease(b, t, false);
+            broker_requeue(b, r, t, 0, now_ms);
+        }
+    }
+    if (r) broker_commit(b, r);
+}
+
+void on_beat(struct broker *b, const struct ask *a)
+{
+    const struct beat *q = &a->m->beat;
+    struct worker     *w = a->session->worker;
+    struct msg         m = {.kind = MSG_BEAT_OK, .beat_ok = {.seq = q->seq}};
+
+    w->engine_restarts = q->engine_restarts;
+    arena_reset(&b->out, 0);
+    m.beat_ok.cancel = arena_array(&b->out, CANCELS_MAX, sizeof *m.beat_ok.cancel);
+    for (size_t i = 0; i < q->n_progress; i++) {
+        const struct progress *p = &q->progress[i];
+        struct grant          *g = named(w, p);
+        bool                   moved = g && grant_progress(g, p, a->now_ms);
+
+        if (moved && g->task) task_job(g->task)->tick = ++b->book.tick;
+        if ((g ? !g->task : must_stop(b, p)) && m.beat_ok.n_cancel < CANCELS_MAX)
+            m.beat_ok.cancel[m.beat_ok.n_cancel++] = (struct held){p->task, g ? g->epoch : p->epoch};
+    }
+    let_go(b, w, a->now_ms);
+    broker_reply(b, a, &m);
+}
+
+/* ---- OFFER ---- */
+static bool offer_fits(struct broker *b, const struct ask *a, const struct task *t)
+{
+    const struct offer *o = &a->m->offer;
+    bool                image = false, latents = false;
+
+    for (size_t i = 0; i < o->n_parts; i++) {
+        image |= o->part[i].kind == PART_IMAGE;
+        latents |= o->part[i].kind == PART_LATENTS;
+    }
+    if (!image || latents != t->lot->want_latents || o->width_px != t->lot->width_px || o->height_px != t->lot->height_px) {
+        broker_error(b, a, WIRE_INVALID, 0, "task %" PRIu64 " wants a %dx%d image%s; a %dx%d one with %zu part(s) was offered", o->task,
+                     t->lot->width_px, t->lot->height_px, t->lot->want_latents ? " and its latents" : "", o->width_px, o->height_px, o->n_parts);
+        return false;
+    }
+    return true;
+}
+
+void on_offer(struct broker *b, const struct ask *a)
+{
+    const struct offer *o = &a->m->offer;
+    struct worker      *w = a->session->worker;
+    struct task        *t = book_task(&b->book, o->task);
+    struct grant       *g = worker_grant(w, o->task, o->epoch);
+    struct msg          m = {.kind = MSG_OFFER_OK, .offer_ok = {.task = o->task, .verdict = OFFER_DROP}};
+
+    if (!epoch_was_ours(b, o->epoch)) {
+        broker_error(b, a, WIRE_INVALID, 0, "no lease ever had epoch %" PRIu64, o->epoch);
+        return;
+    }
+    if (g) g->reported_ms = a->now_ms;
+    if (!t || t->state == TASK_CANCELED || t->state == TASK_FAILED || t->state == TASK_DONE) {
+        if (t && t->state == TASK_DONE) {
+            m.offer_ok.verdict = OFFER_HAVE;
+            b->stats.results_duplicate++;
+        } else {
+            b->stats.results_dropped++;
+        }
+        if (g) grant_free(&b->roster, g); /* revoked before: it ends here */
+        broker_commit(b, broker_begin(b, JOURNAL_SYNC, a, &m)); /* not before what made it final is durable */
+        return;
+    }
+    if (!offer_fits(b, a, t)) return;
+    if (broker_disk_low(b, o->part[0].size_bytes + (o->n_parts > 1 ? o->part[1].size_bytes : 0))) {
+        broker_error(b, a, WIRE_BUSY, OFFER_RETRY_MS, "the broker's disk is full: keep the result and offer it again");
+        return;
+    }
+    if (upload_begin(b, a, &m) == 0) broker_reply(b, a, &m);
+}
+
+void broker_result(struct broker *b, const struct offer *o, struct peer *peer, const struct route *to, int64_t now_ms)
+{
+    struct session     *s = broker_session(b, peer, to);
+    struct worker      *w = s ? s->worker : NULL;
+    struct task        *t = book_task(&b->book, o->task);
+    struct grant       *g = w ? worker_grant(w, o->task, o->epoch) : NULL;
+    struct msg          ok = {.kind = MSG_RESULT_OK, .result_ok = {.task = o->task, .epoch = o->epoch}};
+    struct ask          a = {.peer = peer, .from = *to, .m = &(struct msg){0}};
+    struct journal_req *r = broker_begin(b, JOURNAL_SYNC, &a, &ok);
+
+    if (w) worker_took(w, o->took_ms);
+    if (g) grant_free(&b->roster, g); /* parts it from t, too, when t still runs there */
+    if (!t || task_final(t)) {        /* canceled under the upload, or another was first */
+        if (t && t->state == TASK_DONE)
+            b->stats.results_duplicate++;
+        else
+            b->stats.results_dropped++;
+    } else {
+        struct outcome *out = task_outcome(t);
+
+        if (!g) b->stats.results_late++;
+        if (t->grant) broker_unlease(b, t, true); /* somebody else works on it now */
+        if (t->place != PLACE_NONE) queue_remove(&b->queue, t);
+        out->n_parts = o->n_parts;
+        memcpy(out->part, o->part, sizeof out->part);
+        out->took_ms = o->took_ms;
+        out->collected_wall_ms = 0;
+        memset(out->verified, 0, sizeof out->verified);
+        snprintf(out->worker, sizeof out->worker, "%s", s ? s->name : "");
+        for (size_t i = 0; i < out->n_parts; i++) spool_ref(&b->spool, out->part[i].sha256);
+        task_move(&b->book, t, TASK_DONE);
+        broker_put_task(r, t);
+        broker_put_job(r, task_job(t), true);
+        job_completed(task_job(t), now_ms);
+        b->stats.tasks_done++;
+        if (w) w->n_done++;
+        log_debug("task_done", "task=%" PRIu64 " took_ms=%u", o->task, o->took_ms);
+    }
+    broker_commit(b, r);
+}
+
+/* ---- FAILED, RELEASE ---- */
+/* 1 s, 2 s, 4 s ... 60 s, and up to a fifth more, other for each task: they do not all come back at once. */
+static int64_t backoff_ms(const struct task *t)
+{
+    int64_t ms = t->transients > 6 ? BACKOFF_MAX_MS : (int64_t)BACKOFF_FIRST_MS << (t->transients - 1);
+
+    if (ms > BACKOFF_MAX_MS) ms = BACKOFF_MAX_MS;
+    return ms + (int64_t)(task_id(t) * 2654435761u % 1000) * ms / 5000;
+}
+
+static void failed(struct broker *b, struct journal_req *r, struct task *t, struct worker *w, const struct failed *f, int64_t now_ms)
+{
+    struct outcome *out = task_outcome(t);
+    bool            over = false;
+    int64_t         delay_ms = 0;
+
+    snprintf(out->worker, sizeof out->worker, "%s", w->name);
+    task_error(t, f->text);
+    switch (f->why) {
+    case FAIL_INVALID: over = true; break;
+    case FAIL_CRASHED:
+    case FAIL_STUCK:
+        over = ++t->crashes >= CRASHES_MAX;
+        t->avoid = w->id;
+        break;
+    case FAIL_NAN:
+        over = ++t->nans >= NANS_MAX;
+        t->avoid = w->id;
+        break;
+    case FAIL_OOM:
+        t->avoid = w->id; /* fall through */
+    case FAIL_TRANSIENT:
+        over = ++t->transients >= TRANSIENTS_MAX;
+        delay_ms = backoff_ms(t);
+        break;
+    case FAIL_CANCELED: break; /* not by us: somebody stopped it there; it goes to the next */
+    }
+    if (over)
+        broker_task_failed(b, r, t, f->text);
+    else
+        broker_requeue(b, r, t, delay_ms, now_ms);
+}
+
+void on_failed(struct broker *b, const struct ask *a)
+{
+    const struct failed *f = &a->m->failed;
+    struct worker       *w = a->session->worker;
+    struct grant        *g = worker_grant(w, f->task, f->epoch);
+    struct task         *t = g ? g->task : NULL;
+    struct msg           ok = {.kind = MSG_FAILED_OK, .failed_ok = {.task = f->task, .epoch = f->epoch}};
+    struct journal_req  *r = broker_begin(b, JOURNAL_SYNC, a, &ok);
+
+    if (g) {
+        upload_forget(b, f->task, w);
+        grant_free(&b->roster, g);
+    }
+    if (t) {
+        w->n_failed++;
+        log_warn("attempt_failed", "task=%" PRIu64 " worker=\"%s\" why=%d text=\"%.*s\"", f->task, w->name, (int)f->why, (int)f->text.len,
+                 f->text.len ? f->text.at : "");
+        failed(b, r, t, w, f, a->now_ms);
+    }
+    broker_commit(b, r);
+}
+
+void on_release(struct broker *b, const struct ask *a)
+{
+    const struct release *q = &a->m->release;
+    struct grant         *g = worker_grant(a->session->worker, q->task, q->epoch);
+    struct task          *t = g ? g->task : NULL;
+    struct journal_req   *r;
+
+    if (!g) return;
+    upload_forget(b, q->task, a->session->worker);
+    grant_free(&b->roster, g);
+    if (!t) return;
+    r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
+    broker_requeue(b, r, t, 0, a->now_ms);
+    broker_commit(b, r);
+}

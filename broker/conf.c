@@ -1,0 +1,86 @@
+/* conf.c - argv -> struct broker_conf, by argp. Nothing is read from the environment. */
+#include "broker/conf.h"
+
+#include <argp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/str.h"
+
+#define RETENTION_HOURS     24
+#define RETENTION_HOURS_MAX 8760
+
+enum { KEY_INSECURE = 1000, KEY_READY_FD, KEY_LOG_LEVEL, KEY_VERSION };
+
+static const struct argp_option options[] = {
+    {"listen", 'l', "ENDPOINT", 0, "Where clients and workers connect: tcp://127.0.0.1:7777 (port * = any free one) or ipc:///path/socket. May be given up to 8 times", 0},
+    {"data", 'd', "DIR", 0, "The folder with the journal and the finished images; made when missing. One broker at a time", 0},
+    {"retention", 'r', "HOURS", 0, "How long an image stays after its client has collected it, 0..8760 (24)", 0},
+    {"insecure", KEY_INSECURE, NULL, 0, "Allow tcp:// beyond loopback without keys: whoever reaches the port may submit, read and work", 0},
+    {"log-level", KEY_LOG_LEVEL, "LEVEL", 0, "debug, info, warn, error or none (info)", 0},
+    {"ready-fd", KEY_READY_FD, "N", 0, "When listening, write the first endpoint and a newline to this open descriptor", 0},
+    {"version", 'V', NULL, 0, "Print the version", 0},
+    {0},
+};
+
+static const char doc[] =
+    "The dispatcher of a farm: takes jobs from zfarm, hands their images to zfarm-worker, and keeps everything in DIR, so that a job it has "
+    "acknowledged survives kill -9 and power loss."
+    "\v"
+    "Examples:\n"
+    "  zfarm-broker --listen tcp://127.0.0.1:7777 --data /var/lib/zfarm\n"
+    "  zfarm-broker -l ipc:///run/zfarm/sock -l 'tcp://127.0.0.1:*' -d ./farm --retention 0\n"
+    "\n"
+    "SIGTERM and SIGINT end it in order: running workers keep their tasks and go on with the next broker on the same DIR.\n"
+    "\n"
+    "Exit status: 0 ended in order; 1 could not start or go on; 2 wrong command line; 74 the disk under DIR failed (start it again: "
+    "nothing acknowledged is lost).\n";
+
+static int parse_int(const char *text, int64_t min, int64_t max, int64_t *out)
+{
+    return str_to_i64(str_of(text), out) || *out < min || *out > max;
+}
+
+static error_t on_option(int key, char *arg, struct argp_state *state)
+{
+    struct broker_conf *c = state->input;
+    int64_t             n;
+
+    switch (key) {
+    case 'l':
+        if (c->n_listen == LISTEN_MAX) argp_error(state, "--listen may be given at most %d times", LISTEN_MAX);
+        c->listen[c->n_listen++] = arg;
+        return 0;
+    case 'd': c->data = arg; return 0;
+    case 'r':
+        if (parse_int(arg, 0, RETENTION_HOURS_MAX, &n))
+            argp_error(state, "--retention '%s' is not a number of hours from 0 to %d", arg, RETENTION_HOURS_MAX);
+        c->retention_ms = n * 3600000;
+        return 0;
+    case KEY_INSECURE: c->insecure = true; return 0;
+    case KEY_LOG_LEVEL:
+        if (!log_level_parse(arg, &c->level)) argp_error(state, "--log-level '%s' is none of debug, info, warn, error, none", arg);
+        return 0;
+    case KEY_READY_FD:
+        if (parse_int(arg, 0, 65535, &n)) argp_error(state, "--ready-fd '%s' is not a descriptor", arg);
+        c->ready_fd = (int)n;
+        return 0;
+    case 'V': printf("zfarm-broker %s\n", ZFARM_VERSION); exit(0);
+    case ARGP_KEY_ARG: argp_error(state, "'%s' is not an option", arg); return EINVAL;
+    case ARGP_KEY_END:
+        if (!c->n_listen) argp_error(state, "--listen ENDPOINT is missing, for example --listen tcp://127.0.0.1:7777");
+        if (!c->data || !c->data[0]) argp_error(state, "--data DIR is missing: the folder for the journal and the images");
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+void conf_parse(struct broker_conf *c, int argc, char **argv)
+{
+    static const struct argp argp = {.options = options, .parser = on_option, .doc = doc};
+
+    *c = (struct broker_conf){.retention_ms = RETENTION_HOURS * 3600000LL, .level = LOG_INFO, .ready_fd = -1};
+    argp_err_exit_status = 2;
+    argp_parse(&argp, argc, argv, 0, NULL, c);
+}

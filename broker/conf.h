@@ -1,0 +1,26 @@
+/* conf.h - the settings of zfarm-broker, from the command line. */
+#ifndef BROKER_CONF_H
+#define BROKER_CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/log.h"
+
+#define LISTEN_MAX 8
+
+struct broker_conf {
+    const char    *listen[LISTEN_MAX]; /* borrowed from argv */
+    size_t         n_listen;
+    const char    *data;
+    int64_t        retention_ms; /* a collected image stays this long */
+    enum log_level level;
+    bool           insecure;
+    int            ready_fd; /* -1: none */
+};
+
+/* Ends the process after --help and --version (0) and on a wrong command line (2, with a sentence). */
+void conf_parse(struct broker_conf *c, int argc, char **argv);
+
+#endif
