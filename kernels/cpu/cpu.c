@@ -15,7 +15,7 @@
 static void *take(struct dev *d, size_t bytes)
 {
     (void)d;
-    if (bytes > SIZE_MAX - 4096) return NULL;
+    if (bytes > PTRDIFF_MAX - 64) return NULL;
     return aligned_alloc(64, (bytes + 63) / 64 * 64);
 }
 

@@ -169,6 +169,7 @@ int pool_reserve(struct pool *p, size_t bytes_per_thread)
 {
     size_t bytes = (bytes_per_thread + 4095) / 4096 * 4096;
 
+    if (bytes_per_thread > PTRDIFF_MAX - 4096) return ERR_NOMEM;
     if (bytes <= p->scratch_bytes) return 0;
     p->scratch_bytes = 0;
     for (int i = 0; i < p->n_threads; i++) {

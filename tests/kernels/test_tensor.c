@@ -17,11 +17,11 @@ static struct tensor dense(int64_t n, int64_t c)
 
 static void test_dtypes(void **state)
 {
-    const size_t      bytes[DTYPE_COUNT] = {4, 2, 2, 4, 1};
-    const char *const name[DTYPE_COUNT] = {"f32", "bf16", "f16", "i32", "u8"};
+    const size_t      bytes[] = {4, 2, 2, 4, 1};
+    const char *const name[] = {"f32", "bf16", "f16", "i32", "u8"};
 
     (void)state;
-    for (int i = 0; i < DTYPE_COUNT; i++) {
+    for (int i = 0; i < 5; i++) { /* block kinds: test_quant.c */
         assert_int_equal(dtype_bytes((enum dtype)i), bytes[i]);
         assert_string_equal(dtype_name((enum dtype)i), name[i]);
     }
