@@ -351,7 +351,7 @@ enum dtype weights_type(const struct weights *w)
 
 /* ---- loader ---- */
 
-static void load(struct loader *l, struct tensor *out, int rank, const int64_t *dim, const char *fmt, va_list ap)
+__attribute__((format(printf, 5, 0))) static void load(struct loader *l, struct tensor *out, int rank, const int64_t *dim, const char *fmt, va_list ap)
 {
     char name[SAFETENSORS_NAME_MAX + 1];
     if (l->rc)

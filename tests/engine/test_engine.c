@@ -162,10 +162,11 @@ static void threads_order_and_history_change_no_byte(void **state)
     (void)state;
     for (int p = 0; p < 2; p++) {
         uint8_t first[TINY_CASES][32], again[32];
+        int     n = p == 0 ? TINY_CASES : TINY_CASES - 1; /* the largest picture once is enough */
         for (int threads = 1; threads <= 3; threads++) {
             struct engine *g = open_with(precision[p], threads);
-            for (int k = 0; k < TINY_CASES; k++) {
-                int i = threads == 2 ? TINY_CASES - 1 - k : k; /* another order: other prompts are in the cache */
+            for (int k = 0; k < n; k++) {
+                int i = threads == 2 ? n - 1 - k : k; /* another order: other prompts are in the cache */
                 digest_case(g, i, threads == 1 ? first[i] : again);
                 if (threads > 1)
                     assert_memory_equal(first[i], again, 32);
