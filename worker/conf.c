@@ -1,0 +1,155 @@
+/* conf.c - the command line of zfarm-worker. Believes: what is not understood is refused before anything starts. */
+#include "worker/conf.h"
+
+#include <argp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "proto/check.h"
+
+#define THREADS_MAX 4096
+
+const char *argp_program_version = "zfarm-worker " ZFARM_VERSION;
+
+enum { KEY_BROKER = 'b', KEY_MODEL = 'm', KEY_DEVICE = 'd', KEY_THREADS = 't', KEY_SLOTS = 's', KEY_NAME = 'n', KEY_PRECISION = 'p', KEY_LEVEL = 'l' };
+
+static const struct argp_option options[] = {
+    {"broker", KEY_BROKER, "ENDPOINT", 0, "The broker to work for: tcp://HOST:PORT or ipc://PATH (required). It may be absent for now", 1},
+    {"model", KEY_MODEL, "[NAME=]DIR", 0, "The checkpoint to offer: a folder in the diffusers layout (required). NAME is what jobs ask for; default: the folder's name", 1},
+    {"device", KEY_DEVICE, "DEVICE", 0, "auto, cpu, cuda:N (default auto: the first GPU, or the CPU)", 2},
+    {"precision", KEY_PRECISION, "TYPE", 0, "auto, f32 or bf16: how products are computed (default auto: as the checkpoint's own type)", 2},
+    {"threads", KEY_THREADS, "N", 0, "CPU threads of the engine (default: all CPUs this process may use)", 2},
+    {"slots", KEY_SLOTS, "N", 0, "Tasks held at once, 1 to 64: one is made, the others wait at hand (default 2)", 2},
+    {"name", KEY_NAME, "TEXT", 0, "The name shown by `zfarm workers` (default HOST:PID)", 3},
+    {"log-level", KEY_LEVEL, "LEVEL", 0, "debug, info, warn, error or none (default info)", 3},
+    {0},
+};
+
+void worker_conf_init(struct worker_conf *c)
+{
+    char host[65] = "worker";
+
+    memset(c, 0, sizeof *c);
+    gethostname(host, sizeof host - 1);
+    snprintf(c->name, sizeof c->name, "%s:%ld", host, (long)getpid());
+    c->device = "auto";
+    c->precision = "auto";
+    c->n_slots = 2;
+    c->log_level = LOG_INFO;
+    c->watch = (struct watch){.load_ms = 300000, .first_ms = 120000, .floor_ms = 15000, .kill_ms = 5000, .backoff_ms = 1000,
+                              .backoff_max_ms = 60000, .drain_ms = 25000};
+}
+
+/* The last name of a path; "." and ".." are asked where they are. */
+static int base_name(const char *dir, char *out, size_t cap)
+{
+    char       *real = realpath(dir, NULL);
+    const char *path = real ? real : dir;
+    size_t      len = strlen(path);
+    const char *slash;
+    int         n;
+
+    while (len > 1 && path[len - 1] == '/') len--;
+    slash = memrchr(path, '/', len);
+    if (slash && slash + 1 < path + len) {
+        len -= (size_t)(slash + 1 - path);
+        path = slash + 1;
+    }
+    n = snprintf(out, cap, "%.*s", (int)len, path);
+    free(real);
+    return n > 0 && (size_t)n < cap ? 0 : ERR_LIMIT;
+}
+
+int worker_conf_model(struct worker_conf *c, const char *text, struct err *e)
+{
+    const char *equals = strchr(text, '='), *slash = strchr(text, '/');
+
+    if (equals && (!slash || equals < slash)) {
+        size_t len = (size_t)(equals - text);
+
+        if (len == 0 || len > MODEL_MAX_BYTES)
+            return err_set(e, ERR_ARG, "a model's name has 1 to %d bytes, this one has %zu", MODEL_MAX_BYTES, len);
+        memcpy(c->model, text, len);
+        c->model[len] = 0;
+        c->model_dir = equals + 1;
+    } else {
+        c->model_dir = text;
+        if (base_name(text, c->model, sizeof c->model))
+            return err_set(e, ERR_ARG, "the folder's name is longer than %d bytes: say --model NAME=DIR", MODEL_MAX_BYTES);
+    }
+    if (!*c->model_dir) return err_set(e, ERR_ARG, "the model's folder is missing");
+    return check_line(str_of(c->model), MODEL_MAX_BYTES, "the model's name", e);
+}
+
+static int number(struct argp_state *state, const char *what, const char *arg, int64_t low, int64_t high)
+{
+    int64_t v = 0;
+
+    if (str_to_i64(str_of(arg), &v) || v < low || v > high)
+        argp_error(state, "%s \"%.40s\" is not a number from %lld to %lld", what, arg, (long long)low, (long long)high);
+    return (int)v;
+}
+
+static bool is_one_of(const char *word, const char *const *words)
+{
+    for (; *words; words++)
+        if (!strcmp(word, *words)) return true;
+    return false;
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+    static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
+    struct worker_conf      *c = state->input;
+    struct err               e = {0};
+
+    switch (key) {
+    case KEY_BROKER: c->broker = arg; break;
+    case KEY_MODEL:
+        if (c->model_dir) argp_error(state, "--model is given twice: one worker has one model");
+        if (worker_conf_model(c, arg, &e)) argp_error(state, "--model: %s", e.text);
+        break;
+    case KEY_DEVICE:
+        if (check_line(str_of(arg), NAME_MAX_BYTES, "the device", &e)) argp_error(state, "--device: %s", e.text);
+        c->device = arg;
+        break;
+    case KEY_PRECISION:
+        if (!is_one_of(arg, precisions)) argp_error(state, "--precision \"%.40s\" is not known: auto, f32 or bf16", arg);
+        c->precision = arg;
+        break;
+    case KEY_THREADS: c->n_threads = number(state, "--threads", arg, 1, THREADS_MAX); break;
+    case KEY_SLOTS: c->n_slots = number(state, "--slots", arg, 1, LEASES_MAX); break;
+    case KEY_NAME:
+        if (!*arg || check_line(str_of(arg), NAME_MAX_BYTES, "the worker's name", &e))
+            argp_error(state, "--name: %s", *arg ? e.text : "a name is not empty");
+        snprintf(c->name, sizeof c->name, "%s", arg);
+        break;
+    case KEY_LEVEL:
+        if (!log_level_parse(arg, &c->log_level)) argp_error(state, "--log-level \"%.40s\" is not known: debug, info, warn, error or none", arg);
+        break;
+    case ARGP_KEY_ARG: argp_error(state, "\"%.100s\" is not understood", arg); break;
+    case ARGP_KEY_END:
+        if (!c->broker) argp_error(state, "--broker ENDPOINT is missing");
+        if (!c->model_dir) argp_error(state, "--model [NAME=]DIR is missing");
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+void worker_conf_parse(struct worker_conf *c, int argc, char **argv)
+{
+    static const struct argp argp = {
+        options, parse_option, NULL,
+        "Makes images for a broker: loads a model, takes tasks, sends back the results.\v"
+        "The model is opened before any task is taken; a folder that cannot be opened ends the worker with a sentence and status 1. "
+        "The engine runs in a child process: when it crashes or hangs it is started again, and the broker hears which task it was. "
+        "SIGTERM or SIGINT drains: the running task is finished if that takes less than 25 s, others are given back. A second one ends at once.\n\n"
+        "Exit status: 0 drained, 1 failed, 2 usage.",
+        NULL, NULL, NULL};
+
+    argp_err_exit_status = 2;
+    argp_parse(&argp, argc, argv, 0, NULL, c);
+}

@@ -1,0 +1,40 @@
+/* conf.h - what the command line of zfarm-worker says.
+ * The only room of worker/ that sees argv (but for the engine child's own). */
+#ifndef WORKER_CONF_H
+#define WORKER_CONF_H
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "proto/limits.h"
+
+struct watch { /* how long the engine may be silent; no flags, tests make them small */
+    int64_t load_ms;       /* between two words while it loads */
+    int64_t first_ms;      /* a stage nobody has measured, per started 256x256 px on a CPU; flat on a GPU */
+    int64_t floor_ms;      /* a measured step: max(floor, 5 x its mean) */
+    int64_t kill_ms;       /* from SIGABRT to SIGKILL */
+    int64_t backoff_ms;    /* first restart; doubles up to backoff_max_ms */
+    int64_t backoff_max_ms;
+    int64_t drain_ms;      /* SIGTERM: a running task may take so long */
+};
+
+struct worker_conf {
+    const char    *broker;
+    char           model[MODEL_MAX_BYTES + 1]; /* the name announced */
+    const char    *model_dir;
+    const char    *device, *precision;
+    int            n_threads;                  /* 0: all that this process may use */
+    int            n_slots;                    /* leases held at once */
+    char           name[NAME_MAX_BYTES + 1];
+    enum log_level log_level;
+    struct watch   watch;
+};
+
+/* Everything but broker and model at its default. */
+void worker_conf_init(struct worker_conf *c);
+/* "NAME=DIR" or "DIR": fills model and model_dir (borrowed). ERR_ARG. */
+int  worker_conf_model(struct worker_conf *c, const char *text, struct err *e);
+/* Exits 0 after --help and --version, 2 on a usage error, with a sentence on stderr. */
+void worker_conf_parse(struct worker_conf *c, int argc, char **argv);
+
+#endif

@@ -1,0 +1,25 @@
+/* main.c - zfarm-worker: the supervisor, or, when child.c asks for it, the engine child. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "worker/conf.h"
+#include "worker/engine_child.h"
+#include "worker/worker.h"
+
+int main(int argc, char **argv)
+{
+    struct worker_conf conf;
+    struct err         e = {0};
+    int                rc;
+
+    if (engine_child_is(argc, argv)) return engine_child_main(argc, argv);
+    worker_conf_init(&conf);
+    worker_conf_parse(&conf, argc, argv);
+    log_name_set("worker");
+    log_level_set(conf.log_level);
+    rc = worker_run(&conf, &e);
+    if (!rc) return 0;
+    fprintf(stderr, "zfarm-worker: %s\n", e.text);
+    return rc == ERR_ARG ? 2 : 1;
+}

@@ -1,0 +1,224 @@
+/* worker.c - decides: which lease the engine makes next, what a crash means, when to end.
+ * Believes: the engine makes one task at a time; the next one waits here, so the engine idles for a millisecond between two.
+ * Invariants: R1 a row is RUNNING iff the child is BUSY with it (a forgotten one is being canceled).  R2 capacity is 0 while no engine is up.
+ * Not here: words to the broker (session.c), the process (child.c). */
+#include "worker/worker.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "worker/session.h"
+
+#define TICK_MS       100
+#define STALL_MS      1000  /* a gap between ticks that is our own fault, not the broker's silence */
+#define DRAIN_MORE_MS 10000 /* after drain_ms: for results on their way */
+
+uint32_t worker_capacity(const struct worker *w)
+{
+    bool up = w->child.state == CHILD_READY || w->child.state == CHILD_BUSY;
+
+    return up && !w->draining ? (uint32_t)w->conf.n_slots : 0;
+}
+
+void worker_end(struct worker *w, int code, const char *words)
+{
+    if (w->status == 0) w->status = err_set(&w->why, code, "%s", words);
+    loop_stop(w->loop);
+}
+
+void worker_feed(struct worker *w, int64_t now_ms)
+{
+    struct work *k = works_next(&w->works);
+    struct err   e = {0};
+
+    if (!k || w->draining || w->child.state != CHILD_READY) return;
+    if (child_task(&w->child, k->task, k->epoch, buf_str(&k->item), (int64_t)k->width_px * k->height_px, now_ms, &e)) {
+        log_warn("engine_task", "task=%" PRIu64 " why=\"%s\"", k->task, e.text); /* it is dying: it waits for the next one */
+        return;
+    }
+    k->state = WORK_RUNNING;
+    work_step(k, STAGE_TEXT, 0, k->steps, now_ms);
+    w->session.moved = true;
+}
+
+void worker_forget(struct worker *w, struct work *k)
+{
+    if (k->state == WORK_RUNNING) child_cancel(&w->child, k->task);
+    work_drop(k);
+}
+
+void worker_cancel(struct worker *w, struct work *k, int64_t now_ms)
+{
+    if (k->canceled || k->state >= WORK_FINISHED) return; /* a result that won stays one */
+    k->canceled = true;
+    log_info("cancel", "task=%" PRIu64 " state=%s", k->task, k->state == WORK_RUNNING ? "running" : "waiting");
+    if (k->state == WORK_RUNNING) child_cancel(&w->child, k->task); /* answered by FAILED{canceled} at the next step */
+    else work_fail(k, FAIL_CANCELED, "canceled before it began", now_ms);
+}
+
+/* The row the child speaks of; NULL when it was forgotten meanwhile. */
+static struct work *running(struct worker *w, const struct link_head *h)
+{
+    struct work *k = works_running(&w->works);
+
+    return k && k->task == h->task ? k : NULL;
+}
+
+static void on_opened(void *ctx, int64_t now)
+{
+    struct worker *w = ctx;
+
+    log_info("ready", "model=%s profile=%s about=\"%s\" restarts=%u", w->conf.model, w->child.model.profile, w->child.model.about,
+             w->child.n_restarts);
+    if (w->session.state == SESSION_QUIET) session_start(w, now);
+    session_tick(w, now);
+    worker_feed(w, now);
+}
+
+static void on_step(void *ctx, const struct link_head *h, int64_t now)
+{
+    struct worker *w = ctx;
+    struct work   *k = running(w, h);
+
+    if (!k) return;
+    work_step(k, (enum stage)h->stage, h->step, h->steps, now);
+    w->session.moved = true;
+    session_say(w, now);
+}
+
+static void on_result(void *ctx, const struct link_head *h, int bytes_fd, int64_t now)
+{
+    struct worker *w = ctx;
+    struct work   *k = running(w, h);
+    struct err     e = {0};
+
+    if (k && work_finish(k, h, bytes_fd, now, &e)) {
+        log_error("bad_result", "task=%" PRIu64 " why=\"%s\"", k->task, e.text);
+        work_fail(k, FAIL_CRASHED, e.text, now);
+    } else if (k) {
+        log_info("task_done", "task=%" PRIu64 " took_ms=%u text_ms=%u denoise_ms=%u decode_ms=%u bytes=%" PRIu64, k->task, h->took_ms, h->text_ms,
+                 h->denoise_ms, h->decode_ms, h->part_bytes[0]);
+    }
+    worker_feed(w, now); /* first the engine, then the talk */
+    session_say(w, now);
+}
+
+static void on_failed(void *ctx, const struct link_head *h, const char *text, int64_t now)
+{
+    struct worker *w = ctx;
+    struct work   *k = running(w, h);
+
+    if (k) {
+        log_info("task_failed", "task=%" PRIu64 " why=\"%s\"", k->task, text);
+        work_fail(k, work_fail_class(h->code), text, now);
+    }
+    worker_feed(w, now);
+    session_say(w, now);
+}
+
+static void on_died(void *ctx, bool was_busy, bool stuck, const char *words, int64_t now)
+{
+    struct worker *w = ctx;
+    struct work   *k = works_running(&w->works);
+
+    if (!w->child.opened_once) { /* this model does not open: another attempt would end the same */
+        worker_end(w, ERR_STATE, words);
+        return;
+    }
+    if (k && (was_busy || stuck)) work_fail(k, stuck ? FAIL_STUCK : FAIL_CRASHED, words, now);
+    else if (k) { /* it died between taking and beginning: nobody's fault */
+        k->state = WORK_WAITING;
+        work_step(k, STAGE_WAITING, 0, k->steps, now);
+    }
+    session_say(w, now); /* READY{0} first of all */
+}
+
+/* One step towards the end: give back what has not begun, give up what takes too long, go when nothing is left. */
+static void drain(struct worker *w, int64_t now)
+{
+    int64_t left = child_left_ms(&w->child);
+    bool    late = now >= w->drain_until_ms;
+    size_t  n_left = 0;
+
+    for (size_t i = 0; i < LEASES_MAX; i++) {
+        struct work *k = &w->works.row[i];
+
+        if (k->state == WORK_WAITING) session_release(w, k, "the worker is draining");
+        else if (k->state == WORK_RUNNING && (late || left > w->drain_until_ms - now)) session_release(w, k, "the worker is draining");
+        n_left += k->state != WORK_FREE;
+    }
+    if (n_left == 0 || now >= w->drain_until_ms + DRAIN_MORE_MS || (late && !session_is_up(w))) loop_stop(w->loop);
+}
+
+static void on_tick(void *ctx, int64_t now)
+{
+    struct worker *w = ctx;
+
+    if (now - w->tick_ms > STALL_MS) w->session.heard_ms += now - w->tick_ms;
+    w->tick_ms = now;
+    child_tick(&w->child, now);
+    session_tick(w, now);
+    if (w->draining) drain(w, now);
+}
+
+static void on_signal(void *ctx, int signo, int64_t now)
+{
+    struct worker *w = ctx;
+
+    if (signo == SIGCHLD) {
+        child_reap(&w->child, now);
+        return;
+    }
+    if (w->draining) {
+        log_info("stop", "signal=%d next=\"at once\"", signo);
+        loop_stop(w->loop);
+        return;
+    }
+    w->draining = true;
+    w->drain_until_ms = now + w->conf.watch.drain_ms;
+    log_info("drain", "signal=%d held=%zu", signo, works_count(&w->works));
+    session_say(w, now); /* READY{0} */
+    drain(w, now);
+}
+
+static const struct child_events child_events = {on_opened, on_step, on_result, on_failed, on_died};
+
+static int start(struct worker *w, struct err *e)
+{
+    int64_t now = now_ms();
+    int     rc;
+
+    if ((rc = loop_open(&w->loop, e)) || (rc = loop_signal(w->loop, on_signal, w, e))) return rc;
+    if ((rc = session_open(w, e))) return rc;
+    child_init(&w->child, &w->conf, w->loop, &child_events, w);
+    w->tick_ms = now;
+    if (loop_timer(w->loop, TICK_MS, on_tick, w) < 0) return err_set(e, ERR_LIMIT, "no room in the loop for a timer");
+    return child_start(&w->child, now, e);
+}
+
+int worker_run(const struct worker_conf *conf, struct err *e)
+{
+    struct worker *w = calloc(1, sizeof *w);
+    int            rc;
+
+    if (!w) return err_set(e, ERR_NOMEM, "no memory for a worker");
+    w->conf = *conf;
+    w->child.fd = -1;
+    rc = start(w, e);
+    if (!rc) rc = loop_run(w->loop, e);
+    if (!rc && w->status) rc = err_set(e, w->status, "%s", w->why.text);
+    child_stop(&w->child);
+    if (w->loop) session_close(w, true);
+    for (size_t i = 0; i < LEASES_MAX; i++)
+        if (w->works.row[i].state != WORK_FREE) work_drop(&w->works.row[i]);
+    loop_free(w->loop);
+    peer_shutdown();
+    log_info("end", "status=%s", rc ? err_name(rc) : "ok");
+    free(w);
+    return rc;
+}
