@@ -76,7 +76,7 @@ def report(out, vae, pair, norm, tokenizer, captions_file, device, say):
     sheet(rows, 6).save(os.path.join(out, "passes.png"))
     if captions_file:
         items = [json.loads(l) for l in open(captions_file, encoding="utf8")]
-        for name, kw in (("g0", {}), ("g1", {"guide": 1.0})):
+        for name, kw in (("g0", {}),):
             with tarfile.open(os.path.join(out, f"held_{name}.tar"), "w") as t:
                 for i, im in enumerate(paint(pair, vae, norm, ids_of, items, device, **kw)):
                     b = io.BytesIO()

@@ -7,10 +7,10 @@ import data, draw, model, muon, sample
 
 ap = argparse.ArgumentParser()
 ap.add_argument("--out", required=True); ap.add_argument("--resume"); ap.add_argument("--tokenizer", required=True)
-ap.add_argument("--vae-seconds", type=float, default=0); ap.add_argument("--dit-seconds", type=float, default=0); ap.add_argument("--distill-seconds", type=float, default=0)
+ap.add_argument("--vae-seconds", type=float, default=0); ap.add_argument("--decoder-seconds", type=float, default=0); ap.add_argument("--decoder-from", default="", help="vae.pt of a polishing that ran beside this one"); ap.add_argument("--dit-seconds", type=float, default=0); ap.add_argument("--distill-seconds", type=float, default=0)
 ap.add_argument("--done", type=float, default=0, help="seconds of DiT training in earlier commands"); ap.add_argument("--total", type=float, default=900)
 ap.add_argument("--pool", type=int, default=160000); ap.add_argument("--seed", type=int, default=1); ap.add_argument("--smoke", action="store_true")
-ap.add_argument("--guide", type=float, default=0.7, help="guidance of the teacher when distilling"); ap.add_argument("--full-state", default="", help="folder on this machine for the optimiser's state")
+ap.add_argument("--guide", type=float, default=0.7, help="guidance of the teacher when distilling"); ap.add_argument("--workers", type=int, default=0); ap.add_argument("--full-state", default="", help="folder on this machine for the optimiser's state")
 ap.add_argument("--eval", default="", help="captions file (JSON lines with prompt, w, h, seed) to paint at the end")
 A = ap.parse_args()
 os.makedirs(A.out, exist_ok=True)
@@ -21,7 +21,7 @@ torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 if DEV == "cuda": torch.backends.cudnn.benchmark = True
 def say(*a): print(f"[{time.time() - T0:6.1f}s]", *a, flush=True)
 amp = lambda: torch.autocast(DEV, dtype=torch.bfloat16, enabled=DEV == "cuda")
-WORKERS = max(1, (os.cpu_count() or 2) - 1) if not A.smoke else 2
+WORKERS = A.workers or (max(1, (os.cpu_count() or 2) - 1) if not A.smoke else 2)
 
 def plan(n):
     total = sum(b[2] for b in data.BUCKETS)
@@ -66,6 +66,42 @@ def train_vae(vae, items):
         if step % (200 if not A.smoke else 1) == 0:
             say(f"vae {step} l1 {l1.item():.4f} edge {le.item():.4f} psnr {10 * math.log10(4 / l2.item()):.2f} kl {kl.item():.3f} z std {mean.std().item():.3f}")
     say("vae steps", step)
+
+def polish_decoder(vae, items, seconds):
+    """The decoder alone, its encoder and so the latents fixed; part of the inputs carry extra noise, because what the DiT
+    hands over is never exactly what the encoder would."""
+    bs, sets = 32 if not A.smoke else 2, []
+    with torch.no_grad(), amp():
+        for w, h, prims, geo in items:
+            ms = [vae.encoder((draw.paint(prims, geo[k:k + 100], w, h, DEV).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)).half() for k in range(0, len(geo), 100)]
+            sets.append((w, h, prims, geo, torch.cat(ms)))
+    say("decoder: latents ready")
+    dec, net = vae.decoder, vae.decoder
+    if DEV == "cuda": net = torch.compile(dec, dynamic=False)
+    opt = torch.optim.AdamW(dec.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3, fused=DEV == "cuda")
+    start, step, acc = time.time(), 0, None
+    while True:
+        frac = (time.time() - start) / seconds
+        if frac >= 1: break
+        w, h, prims, geo, lat = sets[step % len(sets)]
+        idx = torch.randint(0, len(geo), (bs,), device=DEV)
+        x = draw.paint(prims, geo[idx], w, h, DEV).float().div_(127.5).sub_(1)
+        mean, logvar = lat[idx].float().chunk(2, 1)
+        spread = torch.exp(0.5 * logvar.clamp(-12, 4)) + 0.3 * torch.rand(bs, 1, 1, 1, device=DEV) ** 3
+        z = mean + spread * torch.randn_like(mean)
+        for gr in opt.param_groups: gr["lr"] = 1.5e-3 * min(1, (step + 1) / 200) * max(0.005, 0.5 + 0.5 * math.cos(math.pi * frac))
+        with amp(): y = net(z)
+        y = y.float()
+        l1, l2 = (y - x).abs().mean(), (y - x).square().mean()
+        loss = l1 + sum((a - b).abs().mean() for a, b in zip(edges(y), edges(x))) + 2 * l2
+        opt.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(dec.parameters(), 1.0)
+        opt.step()
+        step += 1
+        acc = l2.detach() if acc is None else acc.lerp(l2.detach(), 0.02)
+        if step % (500 if not A.smoke else 1) == 0 or step in (1, 20): say(f"decoder {step} l1 {l1.item():.4f} psnr {10 * math.log10(4 / acc.item()):.2f}")
+    say("decoder steps", step)
 
 # ---- latents ---------------------------------------------------------------------------------------------------------
 @torch.no_grad()
@@ -180,26 +216,39 @@ def train_dit(pair, ema, opts, batches, seconds, block, lr_of, loss_of, name, de
         elif step in (1, 2, 20, 100): say(f"{name} {step} loss {loss.item():.4f}")
     say(name, "steps", step)
 
+def join_geo(items):
+    out, first = [], 0
+    for _, _, prims, geo in items:
+        g = geo.clone(); g[:, 0] += first
+        out.append(g); first += len(prims)
+    return torch.cat(out)
+
 def main():
     vae, pair = model.VAE(**model.CONFIG["vae"]).to(DEV), Pair().to(DEV)
     if DEV == "cuda": vae = vae.to(memory_format=torch.channels_last)
     norm = None
     def dit_feed(): return data.Feed(A.tokenizer, plan(A.pool), 7 + A.seed, WORKERS, 400 if not A.smoke else 4) if A.dit_seconds + A.distill_seconds > 0 else None
-    feed = None if A.vae_seconds else dit_feed()
+    feed = None if A.vae_seconds + A.decoder_seconds else dit_feed()
     if A.resume:
         st = load("vae.pt"); vae.load_state_dict({k: v.float() for k, v in st["vae"].items()}); norm = st["norm"]
         if norm is not None: norm = tuple(norm)
-    if A.vae_seconds:
+    if A.vae_seconds or A.decoder_seconds:
         n = 4000 if not A.smoke else 8
         sizes = [(256, 256, n * 2), (320, 192, n), (192, 320, n), (128, 128, n)]
+        if not A.vae_seconds: sizes = [(256, 256, n * 2), (320, 192, n)]
         items = []
         if DEV == "cuda": draw._lib(True)
-        for w, h, it in data.Feed(A.tokenizer, sizes, 5, WORKERS, 500 if not A.smoke else 4):
+        for w, h, it in data.Feed(A.tokenizer, sizes, 5 if A.vae_seconds else 6, WORKERS, 500 if not A.smoke else 4):
             items.append((w, h, torch.as_tensor(it["prims"]).to(DEV), torch.as_tensor(it["geo"]).to(DEV)))
         np.random.default_rng(3).shuffle(items)
-        feed = dit_feed()  # lays out its scenes while the VAE trains
+        feed = feed or dit_feed()  # lays out its scenes while the VAE trains
         say("vae scenes ready", len(items))
-        train_vae(vae, items)
+        if A.vae_seconds: train_vae(vae, items)
+        if A.decoder_seconds:
+            if not A.vae_seconds:  # one tensor for each size
+                items = [(w, h, torch.cat([i[2] for i in items if i[:2] == (w, h)]), join_geo([i for i in items if i[:2] == (w, h)])) for w, h, _ in sizes]
+                items.insert(1, items[0])
+            polish_decoder(vae, items, A.decoder_seconds)
     vae.eval()
     ema = Pair().to(DEV)
     opts = None
@@ -216,11 +265,19 @@ def main():
             for s, b in st["muon"].items(): opts[0].bufs[s].copy_(b)
             say("optimiser state found on this machine")
     else: ema.load_state_dict(pair.state_dict())
+    block = compiled()
+    warm = 200 if not A.smoke else 2
+    if feed and DEV == "cuda":  # compile while the workers lay out scenes
+        with amp():
+            for b, w, h, L in ((64, 32, 32, 32), (50, 24, 28, 64)):
+                args = (torch.randn(b, 16, h, w, device=DEV), torch.rand(b, device=DEV), torch.randint(0, 900, (b, L), device=DEV), torch.full((b,), L - 3, device=DEV))
+                pair(*args, block).float().square().mean().backward()
+                if A.distill_seconds:
+                    with torch.no_grad(): ema(*args, block)
+        say("compiled")
     if feed:
         pool, norm = encode_pool(vae, feed, norm)
         batches = Batches(pool, 80000 if not A.smoke else 600, norm)
-    block = compiled()
-    warm = 300 if not A.smoke else 2
     if A.dit_seconds:
         def lr_of(el, step):
             f = (A.done + el) / A.total
@@ -236,7 +293,7 @@ def main():
         train_dit(pair, ema, opts, batches, A.dit_seconds, block, lr_of, loss_of, "dit", 0.9993)
     if A.distill_seconds:
         # The student's one step over a gap of the 8-pass grid is taught to land where the guided teacher lands in three.
-        teacher = Pair().to(DEV); teacher.load_state_dict(ema.state_dict()); teacher.requires_grad_(False)
+        teacher = Pair().to(DEV); teacher.load_state_dict(ema.state_dict())
         pair.load_state_dict(ema.state_dict())
         opts = optimisers(pair)
         sub = 3
@@ -264,8 +321,11 @@ def main():
             with amp(): out = pair(x0, s0, ids, lens, block)
             return (out.float() - target).square().mean()
         train_dit(pair, ema, opts, batches, A.distill_seconds, block, lr_of, loss_of, "distil", 0.998)
+    if A.decoder_from and os.path.exists(A.decoder_from):
+        vae.load_state_dict(torch.load(A.decoder_from, map_location=DEV, weights_only=True)["vae"])
     # state: what goes back, each file below 16 MiB
     torch.save({"vae": vae.state_dict(), "norm": norm}, os.path.join(A.out, "vae.pt"))
+    if not A.dit_seconds + A.distill_seconds and A.resume: return say("vae saved")
     st = ema.state_dict(); keys = sorted(st); half, cum = [], 0
     for k in keys:
         cum += st[k].numel()
