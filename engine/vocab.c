@@ -5,7 +5,6 @@
  * Not here: merging (bpe.c). */
 #include "engine/vocab.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -99,20 +98,19 @@ static int check_pipeline(const json_t *root, struct err *e)
     return 0;
 }
 
+static bool is_plain(int byte)
+{
+    return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+}
+
 /* The printable stand-in of a byte in the file's alphabet. */
 static uint32_t letter_of_byte(int byte)
 {
     uint32_t next = 256;
 
-    for (int b = 0; b < 256; b++) {
-        bool plain = (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
-        if (b == byte)
-            return plain ? (uint32_t)b : next;
-        if (!plain)
-            next++;
-    }
-    assert(!"byte out of range");
-    return 0;
+    for (int b = 0; b < byte; b++)
+        next += !is_plain(b);
+    return is_plain(byte) ? (uint32_t)byte : next;
 }
 
 struct alphabet {
