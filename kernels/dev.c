@@ -137,10 +137,11 @@ static struct tensor shape(const struct dev *d, enum dtype type, int rank, const
 /* False when the product of dims and the element size does not fit. */
 static bool bytes_of(const struct tensor *t, size_t *bytes)
 {
-    int64_t n = (int64_t)dtype_bytes(t->type);
+    int64_t n = (int64_t)dtype_block_bytes(t->type), block = dtype_block(t->type);
 
+    assert(t->dim[t->rank - 1] % block == 0);
     for (int i = 0; i < t->rank; i++) {
-        if (__builtin_mul_overflow(n, t->dim[i], &n)) return false;
+        if (__builtin_mul_overflow(n, i == t->rank - 1 ? t->dim[i] / block : t->dim[i], &n)) return false;
     }
     *bytes = (size_t)n;
     return true;
@@ -202,20 +203,20 @@ int dev_alloc(struct dev *d, enum dtype type, int rank, const int64_t *dim, stru
 
 void dev_free(struct dev *d, struct tensor *t)
 {
-    if (t->data) d->ops->give(d, t->data, (size_t)tensor_count(t) * dtype_bytes(t->type));
+    if (t->data) d->ops->give(d, t->data, dtype_row_bytes(t->type, tensor_count(t)));
     memset(t, 0, sizeof *t);
 }
 
 int dev_put(struct dev *d, struct tensor *dst, const void *host, size_t bytes, struct err *e)
 {
-    assert(tensor_dense(dst) && bytes == (size_t)tensor_count(dst) * dtype_bytes(dst->type));
+    assert(tensor_dense(dst) && bytes == dtype_row_bytes(dst->type, tensor_count(dst)));
     if (bytes == 0 || !dst->data) return 0; /* measuring, or a sticky error that dev_sync() will tell */
     return d->ops->put(d, dst->data, host, bytes, e);
 }
 
 int dev_get(struct dev *d, const struct tensor *src, void *host, size_t bytes, struct err *e)
 {
-    assert(tensor_dense(src) && bytes == (size_t)tensor_count(src) * dtype_bytes(src->type));
+    assert(tensor_dense(src) && bytes == dtype_row_bytes(src->type, tensor_count(src)));
     if (d->err.code) return dev_sync(d, e); /* bytes that were never computed are not handed out */
     if (bytes == 0 || !src->data) return 0;
     return d->ops->get(d, src->data, host, bytes, e);

@@ -5,15 +5,25 @@
 
 #include <assert.h>
 
+#include "kernels/quant.h"
+
 /* No work now: an earlier op failed, or this is the measuring pass. */
 static bool idle(const struct dev *d)
 {
     return d->err.code || d->measuring;
 }
 
-static bool is_weight(const struct tensor *t)
+static bool is_float(const struct tensor *t)
 {
     return t->type == DTYPE_F32 || t->type == DTYPE_BF16 || t->type == DTYPE_F16;
+}
+
+/* Whole blocks in every row. */
+static bool is_weight(const struct tensor *t)
+{
+    int64_t block = dtype_block(t->type);
+
+    return is_float(t) || (quant_is(t->type) && t->dim[t->rank - 1] % block == 0 && (t->rank == 1 || t->pitch % block == 0));
 }
 
 /* An activation: of the device's type (or F32), rank 2 or 3 as asked (0 = any), inner dims dense. */
@@ -147,7 +157,7 @@ void op_time_embed(struct dev *d, struct tensor *y, float t)
 void op_conv2d(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
                const struct tensor *add)
 {
-    assert(is_act(d, y, 3) && is_act(d, x, 3) && tensor_dense(y) && tensor_dense(x) && is_weight(w) && w->rank == 4 && tensor_dense(w));
+    assert(is_act(d, y, 3) && is_act(d, x, 3) && tensor_dense(y) && tensor_dense(x) && is_weight(w) && w->rank == 4 && tensor_dense(w) && w->scale == 0.0f);
     assert(w->dim[2] == w->dim[3] && (w->dim[2] == 1 || w->dim[2] == 3) && w->dim[1] == x->dim[2] && w->dim[0] == y->dim[2]);
     assert(x->dim[0] == y->dim[0] && x->dim[1] == y->dim[1] && x->dim[2] > 0 && is_vec(bias, y->dim[2]));
     assert(!add || (is_act(d, add, 3) && tensor_same_shape(add, y) && tensor_dense(add)));
@@ -189,7 +199,7 @@ void op_to_nhwc(struct dev *d, struct tensor *y, const struct tensor *z, float m
 
 void op_copy(struct dev *d, struct tensor *y, const struct tensor *x)
 {
-    assert(tensor_same_shape(y, x) && (y->type == x->type || (is_weight(y) && is_weight(x))));
+    assert(tensor_same_shape(y, x) && ((y->type == x->type && !quant_is(x->type)) || (is_float(y) && is_float(x))));
     if (!idle(d) && !empty(y)) d->ops->copy(d, y, x);
 }
 

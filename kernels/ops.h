@@ -3,7 +3,8 @@
  *   op_linear(d, &y, &x, &w, NULL);          asserts shapes (a wrong one is a bug of ours), then d->ops->linear
  *
  * Every op returns void: a failure sticks in d->err and later ops do nothing; dev_sync() reports it once. With d->measuring or
- * d->err set the front door returns at once. Activations have dtype d->act_type unless said; weights may be F32, BF16 or F16.
+ * d->err set the front door returns at once. Activations have dtype d->act_type unless said; weights may be of any type, block kinds, too
+ * (only convolutions take none with a scale).
  * Vectors ([c]) are weights or F32. Output may alias an input only where said. Shapes in brackets; nothing here knows a model.
  * A new op needs two callers, or a measured 5 % of a step. */
 #ifndef KERNELS_OPS_H

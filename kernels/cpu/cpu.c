@@ -45,11 +45,11 @@ static int get(struct dev *d, const void *at, void *host, size_t bytes, struct e
 static int weight(struct dev *d, const struct tensor *host, struct tensor *out, struct err *e)
 {
     struct cpu *c = cpu_of(d);
-    size_t      bytes = (size_t)tensor_count(host) * dtype_bytes(host->type);
+    size_t      bytes = dtype_row_bytes(host->type, tensor_count(host)), align = dtype_block(host->type) > 1 ? 1 : dtype_bytes(host->type);
 
     *out = *host;
     out->dev = d;
-    if ((uintptr_t)host->data % dtype_bytes(host->type) == 0) return 0;
+    if ((uintptr_t)host->data % align == 0) return 0;
     if (c->kept.n == c->kept.cap) {
         int    cap = c->kept.cap ? 2 * c->kept.cap : 16;
         void **at = realloc(c->kept.at, (size_t)cap * sizeof *at);
@@ -203,6 +203,7 @@ const float *cpu_vec(struct dev *d, const struct tensor *t, int slot)
         }
     }
     to_f32(c->vec[slot].at, t->data, t->type, n);
+    for (int64_t i = 0; t->scale != 0.0f && i < n; i++) c->vec[slot].at[i] *= t->scale;
     return c->vec[slot].at;
 }
 

@@ -1,5 +1,5 @@
 /* cpu.h - the CPU backend's door, and what its files share.
- * Activations are F32. Weights may be F32, BF16 or F16 and are widened tile by tile, never as a whole model.
+ * Activations are F32. Weights may be of any type (block kinds, too) and are widened tile by tile, never as a whole model.
  * Not here: shapes (checked in ops.c before). */
 #ifndef KERNELS_CPU_CPU_H
 #define KERNELS_CPU_CPU_H

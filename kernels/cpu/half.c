@@ -1,10 +1,11 @@
-/* half.c - 16-bit floats <-> F32. Plain integer arithmetic, so that loops vectorise on any CPU. */
+/* half.c - 16-bit floats <-> F32. Plain integer arithmetic, so that loops vectorise on any CPU. Block kinds are widened by quant.c. */
 #include "kernels/cpu/half.h"
 
 #include <assert.h>
 #include <string.h>
 
 #include "kernels/cpu/common.h"
+#include "kernels/quant.h"
 
 INLINE float bf16_one(uint16_t h)
 {
@@ -77,7 +78,7 @@ void to_f32(float *to, const void *from, enum dtype type, int64_t n)
     case DTYPE_F32: memcpy(to, from, (size_t)n * sizeof(float)); break;
     case DTYPE_BF16: widen_bf16(to, from, n); break;
     case DTYPE_F16: widen_f16(to, from, n); break;
-    default: assert(!"to_f32: a float type is needed");
+    default: quant_to_f32(to, from, type, n);
     }
 }
 
@@ -98,7 +99,20 @@ void to_f32_bf16(float *to, const void *from, enum dtype type, int64_t n)
         return;
     }
     to_f32(to, from, type, n);
-    if (type == DTYPE_F16) round_bf16(to, to, n);
+    if (type != DTYPE_BF16) round_bf16(to, to, n);
+}
+
+static void blocks_to_bf16(uint16_t *to, const char *from, enum dtype type, int64_t n)
+{
+    enum { STEP = 1024 };
+    float wide[STEP];
+
+    for (int64_t at = 0; at < n; at += STEP) {
+        int64_t m = n - at < STEP ? n - at : STEP;
+
+        quant_to_f32(wide, from + dtype_row_bytes(type, at), type, m);
+        narrow_bf16(to + at, wide, m);
+    }
 }
 
 void to_bf16(uint16_t *to, const void *from, enum dtype type, int64_t n)
@@ -107,6 +121,6 @@ void to_bf16(uint16_t *to, const void *from, enum dtype type, int64_t n)
     case DTYPE_F32: narrow_bf16(to, from, n); break;
     case DTYPE_BF16: memcpy(to, from, (size_t)n * sizeof *to); break;
     case DTYPE_F16: f16_to_bf16(to, from, n); break;
-    default: assert(!"to_bf16: a float type is needed");
+    default: blocks_to_bf16(to, from, type, n);
     }
 }

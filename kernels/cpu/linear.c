@@ -2,7 +2,7 @@
  *
  * A tile is ROWS of x by `cols` rows of w (fewer in a small product, so that threads share it), summed over k in steps of DEPTH: each step is one single-threaded oneDNN product that adds to the tile.
  * The cut depends on the shape alone, so the result does not depend on the number of threads. A thread takes a column of tiles (or some of
- * it, when there are many threads): 16-bit weights are widened once per step for all of them, in the thread's scratch, never as a whole.
+ * it, when there are many threads): 16-bit and block weights are widened once per step for all of them, in the thread's scratch, never as a whole.
  * PRECISION_BF16: x and w are rounded to bf16, sums in F32; with the CPU's own bf16 products (mm.h) where it has them.
  * Not here: threads (pool.c), shapes (ops.c). */
 #include <dnnl.h>
@@ -16,6 +16,7 @@
 
 enum { ROWS = 512, COLS_MAX = 256, COLS_MIN = 128, DEPTH = 512, ROWS_STEP = 32, LARGE = 1 << 21 };
 enum { SCRATCH_BYTES = (COLS_MAX + ROWS) * DEPTH * 4 };
+_Static_assert(DEPTH % 256 == 0, "whole blocks of every kind");
 _Static_assert(ROWS * COLS_MAX * 4 + (ROWS + COLS_MAX) * DEPTH * 2 <= SCRATCH_BYTES, "tile_bf16() has room");
 
 struct job {
@@ -26,7 +27,7 @@ struct job {
     const float *bias;
     int64_t      n, m, k, ldx, ldw, ldy;
     enum dtype   w_type;
-    size_t       w_bytes; /* per element */
+    float        scale;   /* of all of w, or 0: an 8-bit weight's own */
     bool         bf16;
     int64_t      cols;               /* of a tile */
     int64_t      n_parts, part_rows; /* a column of tiles is cut into parts of this many rows, a multiple of ROWS */
@@ -37,6 +38,19 @@ struct job {
 static int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+/* Row i of w from element at on; both begin a block. */
+static const char *weight_at(const struct job *j, int64_t i, int64_t at)
+{
+    return j->w + dtype_row_bytes(j->w_type, i * j->ldw + at);
+}
+
+CLONES static void scale_tile(float *restrict y, float scale, int64_t rows, int64_t cols, int64_t ldy)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t k = 0; k < cols; k++) y[i * ldy + k] *= scale;
+    }
 }
 
 CLONES static void add_bias(float *restrict y, const float *restrict bias, int64_t rows, int64_t cols, int64_t ldy)
@@ -52,13 +66,12 @@ static void tiles_f32(struct job *j, int64_t row, int64_t rows, int64_t col, int
     float *wide = scratch, *narrow = scratch + COLS_MAX * DEPTH;
 
     for (int64_t at = 0; at < j->k; at += DEPTH) {
-        const char  *w0 = j->w + (size_t)(col * j->ldw + at) * j->w_bytes;
         int64_t      depth = least(DEPTH, j->k - at), ldw = j->ldw;
-        const float *w = (const float *)w0;
+        const float *w = (const float *)weight_at(j, col, at);
 
         if (j->w_type != DTYPE_F32 || j->bf16) {
             for (int64_t i = 0; i < cols; i++) {
-                (j->bf16 ? to_f32_bf16 : to_f32)(wide + i * depth, w0 + (size_t)(i * j->ldw) * j->w_bytes, j->w_type, depth);
+                (j->bf16 ? to_f32_bf16 : to_f32)(wide + i * depth, weight_at(j, col + i, at), j->w_type, depth);
             }
             w = wide;
             ldw = depth;
@@ -92,11 +105,10 @@ static void tile_bf16(struct job *j, int64_t row, int64_t rows, int64_t col, int
     int64_t   n = padded(rows);
 
     for (int64_t at = 0; at < j->k; at += DEPTH) {
-        int64_t     depth = least(DEPTH, j->k - at);
-        const char *w0 = j->w + (size_t)(col * j->ldw + at) * j->w_bytes;
+        int64_t depth = least(DEPTH, j->k - at);
 
         for (int64_t i = 0; i < rows; i++) to_bf16(x + i * depth, j->x + (row + i) * j->ldx + at, DTYPE_F32, depth);
-        for (int64_t i = 0; i < cols; i++) to_bf16(w + i * depth, w0 + (size_t)(i * j->ldw) * j->w_bytes, j->w_type, depth);
+        for (int64_t i = 0; i < cols; i++) to_bf16(w + i * depth, weight_at(j, col + i, at), j->w_type, depth);
         memset(x + rows * depth, 0, (size_t)((n - rows) * depth) * sizeof *x);
         memset(w + cols * depth, 0, (size_t)((j->cols - cols) * depth) * sizeof *w);
         if (mm_run(j->mm[n < ROWS][depth < DEPTH][at > 0], x, w, y, lib)) j->failed = true;
@@ -117,6 +129,7 @@ static void column(void *ctx, int64_t chunk, int thread)
     } else {
         tiles_f32(j, row, rows, col, cols, scratch);
     }
+    if (j->scale != 0.0f) scale_tile(j->y + row * j->ldy + col, j->scale, rows, cols, j->ldy);
     if (j->bias) add_bias(j->y + row * j->ldy + col, j->bias + col, rows, cols, j->ldy);
 }
 
@@ -153,7 +166,7 @@ void cpu_linear(struct dev *d, struct tensor *y, const struct tensor *x, const s
     struct cpu *c = cpu_of(d);
     struct job  j = {.c = c, .x = x->data, .w = w->data, .y = y->data, .n = x->dim[0], .m = w->dim[0], .k = w->dim[1],
                      .ldx = x->dim[0] > 1 ? x->pitch : x->dim[1], .ldw = w->dim[0] > 1 ? w->pitch : w->dim[1],
-                     .ldy = y->dim[0] > 1 ? y->pitch : y->dim[1], .w_type = w->type, .w_bytes = dtype_bytes(w->type),
+                     .ldy = y->dim[0] > 1 ? y->pitch : y->dim[1], .w_type = w->type, .scale = w->scale,
                      .bf16 = d->precision == PRECISION_BF16};
     size_t      lib_bytes = 0;
 

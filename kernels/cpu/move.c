@@ -36,12 +36,15 @@ static void run(struct dev *d, struct job *j, int64_t n_rows, int64_t cost)
 
 static char *row_at(const struct tensor *t, int64_t row)
 {
-    return (char *)t->data + (size_t)(row * t->pitch) * dtype_bytes(t->type);
+    return (char *)t->data + dtype_row_bytes(t->type, row * t->pitch);
 }
 
 static void embed_row(const struct job *j, int64_t i)
 {
-    to_f32((float *)row_at(j->y, i), row_at(j->x, j->ids[i]), j->x->type, j->y->dim[1]);
+    float *y = (float *)row_at(j->y, i);
+
+    to_f32(y, row_at(j->x, j->ids[i]), j->x->type, j->y->dim[1]);
+    for (int64_t k = 0; j->x->scale != 0.0f && k < j->y->dim[1]; k++) y[k] *= j->x->scale;
 }
 
 void cpu_embed_rows(struct dev *d, struct tensor *y, const struct tensor *table, const int32_t *ids)

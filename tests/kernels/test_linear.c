@@ -59,6 +59,48 @@ static void one_row(struct scene *s)
     product(s, 1, dice_range(&s->r, 200, 2300), dice_range(&s->r, 100, 300), twin_type(s));
 }
 
+/* Kinds that can be made; rows of whole blocks; across the tiles' depth. */
+static void blocks(struct scene *s)
+{
+    static const enum dtype kind[] = {DTYPE_F8_E4M3, DTYPE_F8_E5M2, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+    enum dtype type = kind[dice_range(&s->r, 0, 8)];
+    int64_t    block = dtype_block(type), most = 1300 / block;
+
+    product(s, dice_range(&s->r, 1, 40), block * dice_range(&s->r, 1, most), dice_range(&s->r, 1, 150), type);
+}
+
+static void test_blocks(void **state)
+{
+    (void)state;
+    twin_run(blocks, PRECISION_F32, 2e-6, 24);
+    twin_run(blocks, PRECISION_BF16, 2e-6, 24);
+}
+
+/* What a user sees: x and w as they are against bf16 arithmetic over dequantised weights. */
+static void test_blocks_in_bf16(void **state)
+{
+    static const enum dtype kind[] = {DTYPE_Q8_0, DTYPE_Q6_K, DTYPE_Q4_K, DTYPE_F8_E4M3};
+    struct dev *d = twin_dev(PRECISION_BF16, 2);
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        struct scene  s = {.d = d, .r = {.state = 11 + i}, .check = true, .bound = 4e-3};
+        size_t        mark = dev_mark(d);
+        struct tensor x = twin_random(&s, false, 1.0f, 2, (int64_t[]){33, 1024}), y = twin_new(&s, false, 2, (int64_t[]){33, 80});
+        struct tensor w = twin_weight(&s, kind[i], 0.02f, 2, (int64_t[]){80, 1024});
+        double       *truth = twin_truth(33 * 80);
+
+        if (kind[i] == DTYPE_F8_E4M3) w.scale = 0.037f;
+        op_linear(d, &y, &x, &w, NULL);
+        for (int64_t r = 0; r < 33 * 80; r++) {
+            for (int64_t l = 0; l < 1024; l++) truth[r] += twin_at(&x, r / 80 * 1024 + l) * twin_at(&w, r % 80 * 1024 + l);
+        }
+        twin_check(&s, dtype_name(kind[i]), &y, truth);
+        dev_reset(d, mark);
+    }
+    dev_close(d);
+}
+
 static void test_ragged(void **state)
 {
     (void)state;
@@ -102,7 +144,8 @@ static void test_nan(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_ragged), cmocka_unit_test(test_across_tiles), cmocka_unit_test(test_one_row),
-                                       cmocka_unit_test(test_nan)};
+                                       cmocka_unit_test(test_nan), cmocka_unit_test(test_blocks),
+                                       cmocka_unit_test(test_blocks_in_bf16)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,19 @@
 /* test_move.c - elements that only change place or type must arrive exactly. */
 #include "tests/kernels/twin.h"
 
+static void embed_blocks(struct scene *s)
+{
+    static const enum dtype kind[] = {DTYPE_F8_E4M3, DTYPE_Q8_0, DTYPE_Q6_K, DTYPE_Q4_K};
+    struct tensor table = twin_weight(s, kind[dice_range(&s->r, 0, 3)], 1.0f, 2, (int64_t[]){9, 512}), y = twin_new(s, true, 2, (int64_t[]){3, 512});
+    const int32_t ids[3] = {8, 0, 4};
+    double       *truth = s->check ? twin_truth(3 * 512) : NULL;
+
+    if (table.type == DTYPE_F8_E4M3) table.scale = 0.25f;
+    for (int64_t i = 0; truth && i < 3 * 512; i++) truth[i] = twin_at(&table, ids[i / 512] * 512 + i % 512);
+    op_embed_rows(s->d, &y, &table, ids);
+    twin_check(s, "embed_rows", &y, truth);
+}
+
 static void embed(struct scene *s)
 {
     int64_t       n = dice_range(&s->r, 1, 40), vocab = dice_range(&s->r, 1, 50), c = dice_range(&s->r, 1, 300);
@@ -100,7 +113,7 @@ static void copies(struct scene *s)
 
 static void test_all(void **state)
 {
-    static scene_fn *const scenes[] = {embed, fill, upsample, patches, copies};
+    static scene_fn *const scenes[] = {embed, embed_blocks, fill, upsample, patches, copies};
 
     (void)state;
     for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) twin_run(scenes[i], PRECISION_F32, 0.0, 15);

@@ -18,6 +18,7 @@
 #include "kernels/cpu/half.h"
 #include "kernels/dev.h"
 #include "kernels/ops.h"
+#include "kernels/quant.h"
 #include "tests/near.h"
 
 struct scene {
@@ -84,7 +85,8 @@ static inline struct tensor twin_weight(struct scene *s, enum dtype type, float 
     assert_non_null(t.data);
     assert_non_null(x);
     near_fill_normal(&s->r, x, n, deviation);
-    from_f32(t.data, type, x, (int64_t)n);
+    if (quant_is(type)) quant_from_f32(t.data, type, x, (int64_t)n);
+    else from_f32(t.data, type, x, (int64_t)n);
     free(x);
     return t;
 }
@@ -100,8 +102,16 @@ static inline double twin_at(const struct tensor *t, int64_t i)
     int64_t cols = tensor_cols(t), at = t->rank == 1 ? i : i / cols * t->pitch + i % cols;
     float   v;
 
-    to_f32(&v, (const char *)t->data + (size_t)at * dtype_bytes(t->type), t->type, 1);
-    return (double)v;
+    int64_t block = dtype_block(t->type);
+    float   wide[256];
+
+    if (block > 1) {
+        to_f32(wide, (const char *)t->data + dtype_row_bytes(t->type, at / block * block), t->type, block);
+        v = wide[at % block];
+    } else {
+        to_f32(&v, (const char *)t->data + (size_t)at * dtype_bytes(t->type), t->type, 1);
+    }
+    return (double)v * (t->scale != 0.0f ? (double)t->scale : 1.0);
 }
 
 static inline double *twin_truth(int64_t n)
