@@ -21,6 +21,7 @@
 #include "base/file.h"
 
 #define END_MS       3000 /* between SIGTERM and SIGKILL */
+#define SOON_MS      300
 #define POLL_MS      50
 #define SAY_AFTER_MS 800
 #define LOG_TAIL     8192
@@ -190,18 +191,19 @@ static int start_broker(struct local *l, const struct local_opts *o, struct err 
 
 static int start_worker(struct local *l, const struct local_opts *o, int k, struct err *e)
 {
-    char  threads[16], log[32], *argv[ARGS_MAX];
+    char  threads[16], log[32], model[PATH_MAX], *argv[ARGS_MAX];
     int   n = 0, rc, share = o->n_threads;
     pid_t pid = 0;
 
     if (share == 0 && o->n_workers > 1) share = cpus() / o->n_workers > 1 ? cpus() / o->n_workers : 1;
+    snprintf(model, sizeof model, "%s%s", strchr(o->model, '/') ? "" : "./", o->model); /* NAME=DIR is another thing */
     snprintf(threads, sizeof threads, "%d", share);
     snprintf(log, sizeof log, "worker-%d.log", k + 1);
     argv[n++] = "zfarm-worker";
     argv[n++] = "--broker";
     argv[n++] = l->endpoint;
     argv[n++] = "--model";
-    argv[n++] = (char *)(uintptr_t)o->model;
+    argv[n++] = model;
     if (o->device) {
         argv[n++] = "--device";
         argv[n++] = (char *)(uintptr_t)o->device;
@@ -323,17 +325,19 @@ static bool gone(pid_t pid, int64_t ms, volatile sig_atomic_t *stop)
 {
     int64_t until = now_ms() + ms;
 
-    while (waitpid(pid, NULL, WNOHANG) == 0) {
+    while (waitpid(pid, NULL, WNOHANG) == 0) { /* a child waited for before is gone, too (ECHILD) */
         if (now_ms() >= until || (stop && *stop > 1)) return false;
         sleep_ms(10);
     }
     return true;
 }
 
+/* ms 0: at once. A second SIGTERM means "do not finish what you are making". */
 static void end(pid_t pid, int64_t ms, volatile sig_atomic_t *stop)
 {
     if (pid <= 0) return;
-    if (!gone(pid, ms, stop)) {
+    if (!gone(pid, ms ? ms : SOON_MS, stop)) kill(pid, SIGTERM);
+    if (!gone(pid, END_MS, NULL)) {
         kill(-pid, SIGKILL);
         (void)gone(pid, END_MS, NULL);
     }
@@ -346,7 +350,7 @@ void local_close(struct local *l, int64_t drain_ms, volatile sig_atomic_t *stop)
 
     for (int k = 0; k < l->n_workers; k++)
         if (l->worker[k] > 0) kill(l->worker[k], SIGTERM);
-    for (int k = 0; k < l->n_workers; k++) end(l->worker[k], drain_ms ? drain_ms : END_MS, stop);
+    for (int k = 0; k < l->n_workers; k++) end(l->worker[k], drain_ms, stop);
     if (l->broker > 0) kill(l->broker, SIGTERM);
     end(l->broker, END_MS, stop);
     if (l->dir[0]) file_remove_tree(l->dir, NULL);
