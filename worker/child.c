@@ -74,7 +74,7 @@ static void end(struct child *c, int signo, const char *words)
     if (c->state == CHILD_DOWN || c->state == CHILD_DYING) return;
     c->was_busy = c->state == CHILD_BUSY;
     c->state = CHILD_DYING;
-    snprintf(c->words, sizeof c->words, "%s", words);
+    snprintf(c->words, sizeof c->words, "%.*s", (int)sizeof c->words - 1, words);
     kill(c->pid, signo);
     c->kill_ms = INT64_MAX;
 }
@@ -307,7 +307,7 @@ void child_reap(struct child *c, int64_t now_ms)
     c->pid = 0;
     c->state = CHILD_DOWN;
     c->restart_ms = now_ms + c->backoff_ms;
-    log_warn("engine_end", "why=\"%s\" again_in_ms=%lld", c->words, (long long)c->backoff_ms);
+    if (c->opened_once) log_warn("engine_end", "why=\"%s\" again_in_ms=%lld", c->words, (long long)c->backoff_ms);
     c->backoff_ms = c->backoff_ms * 2 < c->conf->watch.backoff_max_ms ? c->backoff_ms * 2 : c->conf->watch.backoff_max_ms;
     c->events.on_died(c->ctx, c->was_busy, c->stuck, c->words, now_ms);
 }

@@ -1,0 +1,126 @@
+/* fake_engine.c - engine/engine.h without a model: pictures are a pattern of prompt and seed, and some prompts misbehave.
+ * Included by tests of the worker; the real engine.o is then never linked.
+ *   "slow": 30 ms a step   "crash": aborts in step 2   "hang": never ends step 2   "nan", "oom", "device": that error */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+
+struct engine {
+    struct engine_profile profile;
+};
+struct embed {
+    struct buf text;
+};
+struct latent {
+    int    dim[3];
+    float *values;
+    uint32_t mix;
+};
+
+int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
+{
+    struct engine *g;
+
+    o->on_progress(o->ctx, 0.5, "half of it");
+    if (!strcmp(o->model_dir, "missing")) return err_set(e, ERR_IO, "there is no model folder missing");
+    if (!strcmp(o->model_dir, "crashes")) abort();
+    g = calloc(1, sizeof *g);
+    g->profile = (struct engine_profile){.name = "fake", .n_steps = 4, .guidance = 0, .cfg_norm = 0, .cfg_trunc = 1, .multiple_px = 16,
+                                         .tokens_max = 512, .digest = {1, 2, 3}, .about = "a fake engine"};
+    *out = g;
+    return 0;
+}
+
+void engine_free(struct engine *g)
+{
+    free(g);
+}
+
+const struct engine_profile *engine_profile(const struct engine *g)
+{
+    return &g->profile;
+}
+
+int engine_check(const struct engine *g, const struct gen *gen, struct err *e)
+{
+    (void)g;
+    if (gen->width_px > 2048) return err_set(e, ERR_ARG, "width %d is too much for a fake", gen->width_px);
+    return 0;
+}
+
+int engine_encode(struct engine *g, struct str prompt, struct embed **out, struct err *e)
+{
+    (void)g, (void)e;
+    *out = calloc(1, sizeof **out);
+    buf_init(&(*out)->text, 1 << 16);
+    buf_put(&(*out)->text, prompt.at, prompt.len);
+    return 0;
+}
+
+void embed_free(struct embed *p)
+{
+    if (!p) return;
+    buf_release(&p->text);
+    free(p);
+}
+
+int engine_denoise(struct engine *g, const struct embed *pos, const struct embed *neg, const struct gen *gen, const struct gen_hooks *h,
+                   struct latent **out, struct err *e)
+{
+    struct str     p = buf_str(&pos->text);
+    struct latent *z;
+    size_t         n;
+
+    (void)g, (void)neg;
+    for (int i = 1; i <= gen->n_steps; i++) {
+        if (str_is(p, "slow")) usleep(30000);
+        if (str_is(p, "crash") && i == 2) abort();
+        while (str_is(p, "hang") && i == 2) pause();
+        if (str_is(p, "nan")) return err_set(e, ERR_NAN, "the latents are not finite after step %d", i);
+        if (str_is(p, "oom")) return err_set(e, ERR_NOMEM, "needs 90 GiB, has 23 GiB");
+        if (str_is(p, "device")) return err_set(e, ERR_DEVICE, "illegal address");
+        if (h->on_step(h->ctx, i, gen->n_steps)) return err_set(e, ERR_CANCELED, "canceled after step %d", i);
+    }
+    z = calloc(1, sizeof *z);
+    z->dim[0] = 16;
+    z->dim[1] = gen->height_px / 8;
+    z->dim[2] = gen->width_px / 8;
+    n = (size_t)z->dim[0] * (size_t)z->dim[1] * (size_t)z->dim[2];
+    z->values = calloc(n, sizeof *z->values);
+    z->mix = (uint32_t)gen->seed * 2654435761u;
+    for (size_t i = 0; i < p.len; i++) z->mix = z->mix * 31 + (unsigned char)p.at[i];
+    for (size_t i = 0; i < n; i++) z->values[i] = (float)(z->mix ^ i) / 1e6f;
+    *out = z;
+    return 0;
+}
+
+int latent_get(const struct latent *z, int dim[3], const float **values, struct err *e)
+{
+    (void)e;
+    memcpy(dim, z->dim, sizeof z->dim);
+    *values = z->values;
+    return 0;
+}
+
+void latent_free(struct latent *z)
+{
+    if (!z) return;
+    free(z->values);
+    free(z);
+}
+
+int engine_decode(struct engine *g, const struct latent *z, struct image *out, struct err *e)
+{
+    uint32_t x = z->mix;
+    size_t   n;
+
+    (void)g, (void)e;
+    *out = (struct image){.width_px = z->dim[2] * 8, .height_px = z->dim[1] * 8};
+    n = (size_t)out->width_px * (size_t)out->height_px * 3;
+    out->rgb = malloc(n);
+    for (size_t i = 0; i < n; i++) out->rgb[i] = (uint8_t)((x = x * 1664525u + 1013904223u) >> 24);
+    return 0;
+}

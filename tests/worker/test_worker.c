@@ -1,0 +1,537 @@
+/* test_worker.c - a whole worker (supervisor and engine child, with a fake engine) against a scripted broker.
+ * This program is all three: the test and broker, with --worker the supervisor, with --engine-child the engine. */
+#include <setjmp.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/png.h"
+#include "proto/peer.h"
+#include "tests/worker/fake_engine.c"
+#include "worker/engine_child.h"
+#include "worker/worker.h"
+
+#define BEAT_TEST_MS 100
+#define WAIT_MS      10000
+
+extern char **environ;
+
+struct fake { /* the broker */
+    char          folder[32], endpoint[64];
+    struct peer  *peer;
+    struct arena  arena;
+    struct route  worker;
+    pid_t         pid;
+    uint32_t      n_beats, restarts;
+    struct progress progress; /* of the first lease in the last beat */
+    size_t        n_progress;
+};
+
+static int run_worker(char **argv)
+{
+    struct worker_conf c;
+    struct err         e = {0};
+    int                rc;
+
+    worker_conf_init(&c);
+    c.broker = argv[2];
+    c.device = "cuda:0"; /* flat patience */
+    snprintf(c.name, sizeof c.name, "test");
+    if (worker_conf_model(&c, argv[3], &e)) return 2;
+    c.watch = (struct watch){.load_ms = 3000, .first_ms = 700, .floor_ms = 400, .kill_ms = 300, .backoff_ms = 50, .backoff_max_ms = 400,
+                             .drain_ms = 2000};
+    c.log_level = getenv("ZFARM_TEST_LOG") ? LOG_DEBUG : LOG_NONE;
+    log_level_set(c.log_level);
+    rc = worker_run(&c, &e);
+    return rc == 0 ? 0 : rc == ERR_ARG ? 2 : 1;
+}
+
+static void start_worker(struct fake *f, const char *model)
+{
+    char *argv[] = {(char *)(uintptr_t)"test", (char *)(uintptr_t)"--worker", f->endpoint, (char *)(uintptr_t)model, NULL};
+
+    assert_int_equal(posix_spawn(&f->pid, "/proc/self/exe", NULL, NULL, argv, environ), 0);
+}
+
+static int worker_status(struct fake *f, int64_t wait_ms)
+{
+    int status = 0;
+
+    for (int64_t until = now_ms() + wait_ms; now_ms() < until; usleep(5000))
+        if (waitpid(f->pid, &status, WNOHANG) == f->pid) {
+            f->pid = 0;
+            return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+        }
+    return -1;
+}
+
+static void listen_again(struct fake *f)
+{
+    struct err e = {0};
+
+    if (peer_bind(&f->peer, f->endpoint, NULL, &e)) fail_msg("%s", e.text);
+}
+
+static int setup(void **state)
+{
+    struct fake *f = calloc(1, sizeof *f);
+
+    snprintf(f->folder, sizeof f->folder, "/tmp/zfarm-worker-XXXXXX");
+    if (!mkdtemp(f->folder)) return -1;
+    snprintf(f->endpoint, sizeof f->endpoint, "ipc://%s/s", f->folder);
+    arena_init(&f->arena, "fake", 8 * MSG_ARENA_BYTES);
+    listen_again(f);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fake *f = *state;
+
+    if (f->pid > 0) {
+        kill(f->pid, SIGKILL);
+        waitpid(f->pid, NULL, 0);
+    }
+    peer_close(f->peer);
+    peer_shutdown();
+    arena_release(&f->arena);
+    if (rmdir(f->folder)) return -1;
+    free(f);
+    return 0;
+}
+
+static void tell(struct fake *f, struct msg m)
+{
+    struct err e = {0};
+    int        rc = peer_send(f->peer, &f->worker, &m, &e);
+
+    if (rc) fail_msg("telling %s: %s", msg_kind_name(m.kind), e.text);
+}
+
+static void hear_beat(struct fake *f, const struct msg *m)
+{
+    f->n_beats++;
+    f->restarts = m->beat.engine_restarts;
+    f->n_progress = m->beat.n_progress;
+    if (m->beat.n_progress) f->progress = m->beat.progress[0];
+    tell(f, (struct msg){.kind = MSG_BEAT_OK, .correlation = m->correlation, .beat_ok = {.seq = m->beat.seq}});
+}
+
+/* The next message of this kind; beats are answered on the way, READYs are passed over. 0 in kind: only listens for a while. */
+static struct msg expect_for(struct fake *f, enum msg_kind kind, int64_t wait_ms)
+{
+    struct msg m;
+    struct err e = {0};
+
+    for (int64_t until = now_ms() + wait_ms; now_ms() < until;) {
+        struct route from;
+        int          rc = peer_recv(f->peer, &f->arena, &from, &m, &e);
+
+        if (rc == ERR_BUSY) {
+            peer_wait(f->peer, 20);
+            continue;
+        }
+        if (rc) fail_msg("%s", e.text);
+        f->worker = from;
+        if (m.kind == kind) return m;
+        if (m.kind == MSG_BEAT) hear_beat(f, &m);
+        else if (m.kind != MSG_READY) fail_msg("%s came where %s was expected: %.*s", msg_kind_name(m.kind), msg_kind_name(kind),
+                                               m.kind == MSG_FAILED ? (int)m.failed.text.len : 0, m.kind == MSG_FAILED ? m.failed.text.at : "");
+    }
+    if (kind) fail_msg("no %s within %d ms", msg_kind_name(kind), (int)wait_ms);
+    memset(&m, 0, sizeof m);
+    return m;
+}
+
+static struct msg expect(struct fake *f, enum msg_kind kind)
+{
+    return expect_for(f, kind, WAIT_MS);
+}
+
+static struct msg welcome(struct fake *f, struct held *drop, size_t n_drop)
+{
+    struct msg hello = expect(f, MSG_HELLO);
+
+    tell(f, (struct msg){.kind = MSG_WELCOME, .correlation = hello.correlation,
+                         .welcome = {.major = 1, .boot_id = 1, .beat_ms = BEAT_TEST_MS, .drop = drop, .n_drop = n_drop}});
+    return hello;
+}
+
+static void lease(struct fake *f, uint64_t task, const char *prompt, int steps, bool latents)
+{
+    struct msg m = {.kind = MSG_LEASE, .lease = {.task = task, .epoch = task + 100, .job = 7, .index = 3, .budget_ms = 30000}};
+
+    spec_init(&m.lease.spec);
+    m.lease.spec.prompt = str_of(prompt);
+    m.lease.spec.width_px = 64;
+    m.lease.spec.height_px = 48;
+    m.lease.spec.steps = steps;
+    m.lease.spec.seed = task;
+    m.lease.spec.want_latents = latents;
+    tell(f, m);
+}
+
+/* Answers an OFFER with so little credit that it is granted anew again and again; gives back the bytes. */
+static void upload(struct fake *f, const struct msg *offer, uint64_t credit, struct buf out[PARTS_MAX])
+{
+    struct msg ok = {.kind = MSG_OFFER_OK, .correlation = offer->correlation,
+                     .offer_ok = {.task = offer->offer.task, .verdict = OFFER_UPLOAD, .transfer = {31, 32}, .credit_bytes = credit}};
+
+    tell(f, ok);
+    for (size_t p = 0; p < offer->offer.n_parts; p++) {
+        uint64_t left = p ? 0 : credit;
+        uint8_t  sha[32];
+        bool     last = false;
+
+        buf_init(&out[p], PART_MAX_BYTES);
+        while (!last) {
+            struct msg m;
+
+            if (left == 0) tell(f, (struct msg){.kind = MSG_CREDIT, .credit = {31 + p, left = credit}});
+            m = expect(f, MSG_CHUNK);
+            assert_int_equal(m.chunk.transfer, 31 + p);
+            assert_int_equal(m.chunk.offset, out[p].len);
+            assert_true(m.chunk.bytes.len <= left);
+            left -= m.chunk.bytes.len;
+            buf_put(&out[p], m.chunk.bytes.at, m.chunk.bytes.len);
+            last = m.chunk.last;
+        }
+        assert_int_equal(out[p].len, offer->offer.part[p].size_bytes);
+        sha256_of(out[p].at, out[p].len, sha);
+        assert_memory_equal(sha, offer->offer.part[p].sha256, 32);
+    }
+    tell(f, (struct msg){.kind = MSG_RESULT_OK, .result_ok = {offer->offer.task, offer->offer.epoch}});
+}
+
+static void finish(struct fake *f, uint64_t task)
+{
+    struct buf out[PARTS_MAX] = {0};
+    struct msg offer = expect(f, MSG_OFFER);
+
+    assert_int_equal(offer.offer.task, task);
+    upload(f, &offer, WINDOW_CHUNKS * CHUNK_MAX_BYTES, out);
+    buf_release(&out[0]);
+    buf_release(&out[1]);
+}
+
+static void hello(void **state)
+{
+    struct fake *f = *state;
+    struct msg   m;
+
+    start_worker(f, "dir/turbo");
+    m = welcome(f, NULL, 0);
+    assert_int_equal(m.hello.role, ROLE_WORKER);
+    assert_int_equal(m.hello.capacity, 2);
+    assert_int_equal(m.hello.n_held, 0);
+    assert_int_equal(m.hello.n_models, 1);
+    assert_true(str_is(m.hello.name, "test") && str_is(m.hello.model[0].name, "turbo") && str_is(m.hello.model[0].profile, "fake"));
+    assert_true(str_is(m.hello.about, "a fake engine"));
+    assert_int_equal(m.hello.model[0].steps, 4);
+    assert_int_equal(expect(f, MSG_READY).ready.capacity, 2);
+    expect_for(f, (enum msg_kind)0, 5 * BEAT_TEST_MS);
+    assert_true(f->n_beats >= 3 && f->n_beats <= 8);
+}
+
+static void result_with_small_credit(void **state)
+{
+    struct fake    *f = *state;
+    struct buf      out[PARTS_MAX] = {0}, again[PARTS_MAX] = {0};
+    struct png_text text[4];
+    struct image    img = {0};
+    size_t          n_text = 4;
+    struct msg      offer;
+    struct err      e = {0};
+
+    start_worker(f, "turbo=some/dir");
+    welcome(f, NULL, 0);
+    lease(f, 5, "a cat", 0, true);
+    offer = expect(f, MSG_OFFER);
+    assert_int_equal(offer.offer.epoch, 105);
+    assert_int_equal(offer.offer.n_parts, 2);
+    assert_int_equal(offer.offer.width_px, 64);
+    upload(f, &offer, 1000, out);
+    if (png_read(buf_str(&out[0]), &img, text, &n_text, &e)) fail_msg("%s", e.text);
+    assert_int_equal(img.width_px, 64);
+    assert_int_equal(img.height_px, 48);
+    assert_int_equal(n_text, 2);
+    assert_string_equal(text[0].key, "parameters");
+    assert_non_null(strstr(text[0].value.at, "a cat\nSteps: 4, Sampler: Euler"));
+    assert_string_equal(text[1].key, "zfarm");
+    png_texts_free(text, n_text);
+    image_free(&img);
+    assert_true(out[1].len > 16 * 8 * 6 * 4);
+    lease(f, 5, "a cat", 0, true); /* the same spec again: the same bytes */
+    offer = expect(f, MSG_OFFER);
+    upload(f, &offer, CHUNK_MAX_BYTES, again);
+    for (int p = 0; p < 2; p++) {
+        assert_true(str_eq(buf_str(&out[p]), buf_str(&again[p])));
+        buf_release(&out[p]);
+        buf_release(&again[p]);
+    }
+}
+
+static pid_t engine_pid(struct fake *f)
+{
+    char  path[64];
+    FILE *file;
+    int   pid = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)f->pid, (int)f->pid);
+    file = fopen(path, "r");
+    assert_non_null(file);
+    if (fscanf(file, "%d", &pid) != 1) pid = 0;
+    fclose(file);
+    return pid;
+}
+
+static void wait_step(struct fake *f, uint64_t task, uint32_t step)
+{
+    for (int i = 0; i < 100; i++) {
+        expect_for(f, (enum msg_kind)0, 20);
+        if (f->progress.task == task && f->progress.stage == STAGE_DENOISE && f->progress.step >= step) return;
+    }
+    fail_msg("no progress: stage %s step %u", stage_name(f->progress.stage), f->progress.step);
+}
+
+static struct msg expect_failed(struct fake *f, uint64_t task, enum fail_class why, const char *says)
+{
+    struct msg m = expect(f, MSG_FAILED);
+    char       text[600];
+
+    snprintf(text, sizeof text, "%.*s", (int)m.failed.text.len, m.failed.text.at);
+    assert_int_equal(m.failed.task, task);
+    assert_int_equal(m.failed.epoch, task + 100);
+    if (m.failed.why != why || !strstr(text, says)) fail_msg("class %d: %s", (int)m.failed.why, text);
+    tell(f, (struct msg){.kind = MSG_FAILED_OK, .correlation = m.correlation, .failed_ok = {task, task + 100}});
+    return m;
+}
+
+/* The engine is killed in the middle: the task it made is failed, the one that waited is made by the next engine. */
+static void engine_killed(void **state)
+{
+    struct fake *f = *state;
+    pid_t        before;
+
+    start_worker(f, "turbo");
+    welcome(f, NULL, 0);
+    lease(f, 1, "slow", 200, false);
+    lease(f, 2, "a dog", 3, false);
+    wait_step(f, 1, 2);
+    assert_int_equal(f->n_progress, 2);
+    before = engine_pid(f);
+    assert_true(before > 0);
+    kill(before, SIGKILL);
+    assert_int_equal(expect(f, MSG_READY).ready.capacity, 0);
+    expect_failed(f, 1, FAIL_CRASHED, "engine ended by signal 9 in stage denoise step");
+    assert_int_equal(expect(f, MSG_READY).ready.capacity, 2);
+    finish(f, 2);
+    assert_true(engine_pid(f) != before);
+    expect_for(f, (enum msg_kind)0, 3 * BEAT_TEST_MS);
+    assert_int_equal(f->restarts, 1);
+}
+
+static void failures(void **state)
+{
+    struct fake *f = *state;
+    struct msg   m;
+
+    start_worker(f, "turbo");
+    welcome(f, NULL, 0);
+    lease(f, 1, "crash", 4, false);
+    expect_failed(f, 1, FAIL_CRASHED, "engine ended by signal 6 in stage denoise step 1");
+    lease(f, 2, "nan", 4, false);
+    expect_failed(f, 2, FAIL_NAN, "not finite");
+    lease(f, 3, "oom", 4, false);
+    expect_failed(f, 3, FAIL_OOM, "90 GiB");
+    lease(f, 4, "device", 4, false);
+    expect_failed(f, 4, FAIL_CRASHED, "illegal address");
+    lease(f, 5, "hang", 4, false);
+    expect_failed(f, 5, FAIL_STUCK, "engine did not move");
+    lease(f, 6, "a cat", 4, false);
+    finish(f, 6);
+    m = (struct msg){.kind = MSG_LEASE, .lease = {.task = 7, .epoch = 107, .job = 1, .budget_ms = 1}};
+    spec_init(&m.lease.spec);
+    m.lease.spec.width_px = 4096;
+    tell(f, m);
+    expect_failed(f, 7, FAIL_INVALID, "too much for a fake");
+    m.lease.task = 8;
+    m.lease.spec.model = str_of("other");
+    tell(f, m);
+    assert_int_equal(expect(f, MSG_RELEASE).release.task, 8);
+}
+
+static void cancel(void **state)
+{
+    struct fake *f = *state;
+    struct held  both[2] = {{1, 101}, {2, 102}};
+    int64_t      from;
+
+    start_worker(f, "turbo");
+    welcome(f, NULL, 0);
+    lease(f, 1, "slow", 200, false);
+    lease(f, 2, "a dog", 3, false);
+    wait_step(f, 1, 2);
+    from = now_ms();
+    tell(f, (struct msg){.kind = MSG_BEAT_OK, .beat_ok = {.seq = 0, .cancel = both, .n_cancel = 2}});
+    expect_failed(f, 2, FAIL_CANCELED, "before it began");
+    expect_failed(f, 1, FAIL_CANCELED, "canceled after step");
+    assert_true(now_ms() - from < 1000);
+    lease(f, 3, "a cat", 3, false);
+    finish(f, 3);
+}
+
+/* The broker goes while a result is offered, another lease runs, and comes back as if nothing had been. */
+static void broker_vanishes(void **state)
+{
+    struct fake *f = *state;
+    struct held  drop = {2, 102};
+    struct msg   m, first;
+
+    start_worker(f, "turbo");
+    first = welcome(f, NULL, 0);
+    lease(f, 1, "a cat", 3, false);
+    expect(f, MSG_OFFER);
+    lease(f, 2, "slow", 200, false);
+    expect_for(f, (enum msg_kind)0, 100);
+    peer_close(f->peer);
+    usleep(500000);
+    listen_again(f);
+    m = welcome(f, &drop, 1);
+    assert_memory_equal(m.hello.instance, first.hello.instance, KEY_BYTES);
+    assert_int_equal(m.hello.n_held, 2);
+    finish(f, 1);
+    expect_for(f, (enum msg_kind)0, 300);
+    assert_int_equal(f->n_progress, 0); /* the other was dropped */
+    lease(f, 3, "a bird", 3, false);
+    finish(f, 3);
+}
+
+static void unknown_session(void **state)
+{
+    struct fake *f = *state;
+    struct route before;
+    struct msg   m;
+
+    start_worker(f, "turbo");
+    welcome(f, NULL, 0);
+    m = expect(f, MSG_BEAT);
+    before = f->worker;
+    tell(f, (struct msg){.kind = MSG_ERROR, .correlation = m.correlation, .error = {WIRE_UNKNOWN_SESSION, 0, {"who are you", 11}}});
+    welcome(f, NULL, 0);
+    assert_false(route_eq(&before, &f->worker));
+    lease(f, 1, "a cat", 3, false);
+    m = expect(f, MSG_OFFER);
+    tell(f, (struct msg){.kind = MSG_ERROR, .correlation = m.correlation, .error = {WIRE_BUSY, 10, {"later", 5}}});
+    m = expect(f, MSG_OFFER); /* refused for now: offered again */
+    tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = m.correlation, .offer_ok = {.task = 1, .verdict = OFFER_HAVE}});
+    expect_for(f, (enum msg_kind)0, 3 * BEAT_TEST_MS);
+    assert_int_equal(f->n_progress, 0);
+}
+
+static void drain(void **state)
+{
+    struct fake *f = *state;
+
+    start_worker(f, "turbo");
+    welcome(f, NULL, 0);
+    lease(f, 1, "slow", 20, false);
+    lease(f, 2, "a dog", 3, false);
+    wait_step(f, 1, 2);
+    kill(f->pid, SIGTERM);
+    assert_int_equal(expect(f, MSG_READY).ready.capacity, 0);
+    assert_int_equal(expect(f, MSG_RELEASE).release.task, 2);
+    finish(f, 1);
+    expect(f, MSG_BYE);
+    assert_int_equal(worker_status(f, 3000), 0);
+}
+
+static void drain_too_long(void **state)
+{
+    struct fake *f = *state;
+
+    start_worker(f, "turbo");
+    welcome(f, NULL, 0);
+    lease(f, 1, "slow", 200, false); /* 6 s, and 2 s are given */
+    wait_step(f, 1, 3);
+    kill(f->pid, SIGTERM);
+    assert_int_equal(expect(f, MSG_RELEASE).release.task, 1);
+    expect(f, MSG_BYE);
+    assert_int_equal(worker_status(f, 3000), 0);
+}
+
+static void second_signal(void **state)
+{
+    struct fake *f = *state;
+    pid_t        engine;
+
+    start_worker(f, "turbo");
+    welcome(f, NULL, 0);
+    lease(f, 1, "slow", 50, false);
+    wait_step(f, 1, 1);
+    engine = engine_pid(f);
+    kill(f->pid, SIGINT);
+    usleep(50000);
+    kill(f->pid, SIGINT);
+    assert_int_equal(worker_status(f, 1500), 0);
+    assert_int_equal(kill(engine, 0), -1); /* no engine is left behind */
+}
+
+/* The supervisor is killed: its engine does not outlive it. */
+static void supervisor_killed(void **state)
+{
+    struct fake *f = *state;
+    pid_t        engine;
+
+    start_worker(f, "turbo");
+    welcome(f, NULL, 0);
+    engine = engine_pid(f);
+    kill(f->pid, SIGKILL);
+    assert_int_equal(worker_status(f, 1000), 1000 + SIGKILL);
+    for (int i = 0; i < 200 && kill(engine, 0) == 0; i++) usleep(10000);
+    assert_int_equal(kill(engine, 0), -1);
+}
+
+static void model_does_not_open(void **state)
+{
+    struct fake *f = *state;
+
+    start_worker(f, "missing");
+    assert_int_equal(worker_status(f, 3000), 1);
+    start_worker(f, "crashes");
+    assert_int_equal(worker_status(f, 3000), 1);
+}
+
+static void version_refused(void **state)
+{
+    struct fake *f = *state;
+    struct msg   m;
+
+    start_worker(f, "turbo");
+    m = expect(f, MSG_HELLO);
+    tell(f, (struct msg){.kind = MSG_ERROR, .correlation = m.correlation, .error = {WIRE_VERSION, 0, {"2.0 is spoken here", 18}}});
+    assert_int_equal(worker_status(f, 3000), 1);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+        T(hello), T(result_with_small_credit), T(engine_killed), T(failures), T(cancel), T(broker_vanishes), T(unknown_session),
+        T(drain), T(drain_too_long), T(second_signal), T(supervisor_killed), T(model_does_not_open), T(version_refused),
+    };
+
+    if (engine_child_is(argc, argv)) return engine_child_main(argc, argv);
+    if (argc == 4 && !strcmp(argv[1], "--worker")) return run_worker(argv);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
