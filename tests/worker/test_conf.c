@@ -1,0 +1,51 @@
+/* test_conf.c - how a model is named. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "worker/conf.h"
+
+static void model_names(void **state)
+{
+    static const struct { const char *text, *name, *dir; } good[] = {
+        {"turbo=/models/z", "turbo", "/models/z"}, {"/models/z-image", "z-image", "/models/z-image"}, {"/models/z/", "z", "/models/z/"},
+        {"z", "z", "z"}, {"/m/a=b", "a=b", "/m/a=b"}, {"a=b=c", "a", "b=c"}, {"/usr/..//usr", "usr", "/usr/..//usr"}};
+    static const char *const bad[] = {"", "=x", "a=", "a\x01=x", "a\xff=x",
+                                      "0123456789012345678901234567890123456789012345678901234567890123456789=x",
+                                      "/0123456789012345678901234567890123456789012345678901234567890123456789"};
+    struct worker_conf c;
+    struct err         e = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        worker_conf_init(&c);
+        if (worker_conf_model(&c, good[i].text, &e)) fail_msg("%s: %s", good[i].text, e.text);
+        assert_string_equal(c.model, good[i].name);
+        assert_string_equal(c.model_dir, good[i].dir);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        worker_conf_init(&c);
+        if (!worker_conf_model(&c, bad[i], &e)) fail_msg("\"%s\" was taken", bad[i]);
+    }
+}
+
+static void defaults(void **state)
+{
+    struct worker_conf c;
+
+    (void)state;
+    worker_conf_init(&c);
+    assert_int_equal(c.n_slots, 2);
+    assert_int_equal(c.n_threads, 0);
+    assert_non_null(strchr(c.name, ':'));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(model_names), cmocka_unit_test(defaults)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
