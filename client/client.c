@@ -18,7 +18,7 @@
 #include "proto/peer.h"
 
 #define SLICE_MS       100  /* of every wait, so that Ctrl-C and idle() are heard soon */
-#define ANSWER_MS      4000 /* beyond the question's own waiting: then the socket is given up */
+#define ANSWER_MS      3000 /* beyond the question's own waiting: then the socket is given up */
 #define PATIENCE_MS    (10 * 60 * 1000)
 #define CREDIT_BYTES   ((uint64_t)WINDOW_CHUNKS * CHUNK_MAX_BYTES)
 #define SUBMIT_BYTES   (BODY_BIG_MAX_BYTES - 16 * 1024) /* of items in one SUBMIT */

@@ -30,6 +30,7 @@ static int read_prompt(const char *path, struct buf *b, struct err *e)
     } else {
         int rc = file_read(path, b, e);
 
+        if (rc == ERR_LIMIT) return err_set(e, rc, "the prompt in %.200s passes %d bytes", path, PROMPT_MAX_BYTES);
         if (rc) return rc;
     }
     if (b->len && b->at[b->len - 1] == '\n') b->len--;
