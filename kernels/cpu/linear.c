@@ -1,8 +1,9 @@
 /* linear.c - y = x w^T + bias, in tiles of fixed size.
  *
- * A tile is ROWS of x by `cols` rows of w (fewer in a small product, so that threads share it), summed over k in steps of DEPTH: each step is one single-threaded oneDNN product that adds to the tile.
- * The cut depends on the shape alone, so the result does not depend on the number of threads. A thread takes a column of tiles (or some of
- * it, when there are many threads): 16-bit and block weights are widened once per step for all of them, in the thread's scratch, never as a whole.
+ * A tile is ROWS of x by `cols` rows of w (fewer in a small product, so that threads share it), summed over k in steps of DEPTH: each step
+ * is one single-threaded oneDNN product that adds to the tile. The cut depends on the shape alone, so the result does not depend on the
+ * number of threads. A thread takes a column of tiles (or some of it, when there are many threads): 16-bit and block weights are widened
+ * once per step for all of them, in the thread's scratch, never as a whole.
  * PRECISION_BF16: x and w are rounded to bf16, sums in F32; with the CPU's own bf16 products (mm.h) where it has them.
  * Not here: threads (pool.c), shapes (ops.c). */
 #include <dnnl.h>
@@ -15,7 +16,8 @@
 #include "kernels/cpu/mm.h"
 
 enum { ROWS = 512, COLS_MAX = 256, COLS_MIN = 128, DEPTH = 512, ROWS_STEP = 32, LARGE = 1 << 21 };
-enum { SCRATCH_BYTES = (COLS_MAX + ROWS) * DEPTH * 4 };
+enum { LD = DEPTH + 16 }; /* of widened rows: a stride of 2^k bytes would crowd a few sets of the cache */
+enum { SCRATCH_BYTES = (COLS_MAX + ROWS) * LD * 4 };
 _Static_assert(DEPTH % 256 == 0, "whole blocks of every kind");
 _Static_assert(ROWS * COLS_MAX * 4 + (ROWS + COLS_MAX) * DEPTH * 2 <= SCRATCH_BYTES, "tile_bf16() has room");
 
@@ -63,7 +65,7 @@ CLONES static void add_bias(float *restrict y, const float *restrict bias, int64
 /* Tiles row..row+rows of a column in F32 arithmetic; operands rounded to bf16 first when asked. */
 static void tiles_f32(struct job *j, int64_t row, int64_t rows, int64_t col, int64_t cols, float *scratch)
 {
-    float *wide = scratch, *narrow = scratch + COLS_MAX * DEPTH;
+    float *wide = scratch, *narrow = scratch + COLS_MAX * LD;
 
     for (int64_t at = 0; at < j->k; at += DEPTH) {
         int64_t      depth = least(DEPTH, j->k - at), ldw = j->ldw;
@@ -71,19 +73,19 @@ static void tiles_f32(struct job *j, int64_t row, int64_t rows, int64_t col, int
 
         if (j->w_type != DTYPE_F32 || j->bf16) {
             for (int64_t i = 0; i < cols; i++) {
-                (j->bf16 ? to_f32_bf16 : to_f32)(wide + i * depth, weight_at(j, col + i, at), j->w_type, depth);
+                (j->bf16 ? to_f32_bf16 : to_f32)(wide + i * LD, weight_at(j, col + i, at), j->w_type, depth);
             }
             w = wide;
-            ldw = depth;
+            ldw = LD;
         }
         for (int64_t top = row; top < row + rows; top += ROWS) {
             int64_t      n = least(ROWS, row + rows - top), ldx = j->ldx;
             const float *x = j->x + top * ldx + at;
 
             if (j->bf16) {
-                for (int64_t i = 0; i < n; i++) round_bf16(narrow + i * depth, x + i * ldx, depth);
+                for (int64_t i = 0; i < n; i++) round_bf16(narrow + i * LD, x + i * ldx, depth);
                 x = narrow;
-                ldx = depth;
+                ldx = LD;
             }
             if (dnnl_sgemm('N', 'T', n, cols, depth, 1.0f, x, ldx, w, ldw, at ? 1.0f : 0.0f, j->y + top * j->ldy + col, j->ldy)) j->failed = true;
         }
