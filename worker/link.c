@@ -68,7 +68,7 @@ static void take_descriptors(struct msghdr *m, int *out)
 
 static int check_head(const struct link_head *h, size_t n, bool cut, struct err *e)
 {
-    if (cut || n < sizeof *h || h->magic != LINK_MAGIC) return err_set(e, ERR_PROTO, "the engine sent %zu bytes that are no message", n);
+    if (cut || n < sizeof *h || h->magic != LINK_MAGIC) return err_set(e, ERR_PROTO, "the other process sent %zu bytes that are no message", n);
     if (h->payload_bytes != n - sizeof *h)
         return err_set(e, ERR_PROTO, "the engine announced %u bytes and sent %zu", h->payload_bytes, n - sizeof *h);
     if (!((h->kind >= LINK_TASK && h->kind <= LINK_QUIT) || (h->kind >= LINK_LOADING && h->kind <= LINK_FAILED)))
