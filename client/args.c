@@ -223,7 +223,8 @@ static int word(struct parse *p, const char *value)
     switch (a->command) {
     case ARGS_BATCH:
         if (a->file) {
-            err_set(&p->err, ERR_ARG, "one file at a time: \"%.60s\" is too many%s", value, a->sheet_said ? " (--sheet=FILE is written with =)" : "");
+            err_set(&p->err, ERR_ARG, "one file at a time: \"%.60s\" is too many%s", value,
+                    a->sheet_said ? " (--sheet=FILE is written with =)" : "");
             return EINVAL;
         }
         return text(p, "FILE", value, &a->file);
@@ -231,15 +232,18 @@ static int word(struct parse *p, const char *value)
     case ARGS_WATCH:
     case ARGS_GATHER:
     case ARGS_CANCEL:
-        if (a->job) err_set(&p->err, ERR_ARG, "one job at a time: \"%.60s\" is too many", value);
-        else if (str_to_u64(str_of(value), &job) || job == 0) err_set(&p->err, ERR_ARG, "\"%.60s\" is not a job's number: zfarm jobs lists them", value);
+        if (a->job)
+            err_set(&p->err, ERR_ARG, "one job at a time: \"%.60s\" is too many", value);
+        else if (str_to_u64(str_of(value), &job) || job == 0)
+            err_set(&p->err, ERR_ARG, "\"%.60s\" is not a job's number: zfarm jobs lists them", value);
         else {
             a->job = job;
             return 0;
         }
         return EINVAL;
     default:
-        err_set(&p->err, ERR_ARG, "\"%.60s\" belongs to no option%s", value, a->command == ARGS_GENERATE ? ": the prompt goes behind -p, in quotes" : "");
+        err_set(&p->err, ERR_ARG, "\"%.60s\" belongs to no option%s", value,
+                a->command == ARGS_GENERATE ? ": the prompt goes behind -p, in quotes" : "");
         return EINVAL;
     }
 }
@@ -250,42 +254,80 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     struct args  *a = p->a;
 
     switch (key) {
-    case 'p': a->prompt_said = true; return field(p, "prompt", arg);
-    case O_PROMPT_FILE: return text(p, "prompt-file", arg, &a->prompt_file);
-    case O_NEGATIVE: return field(p, "negative_prompt", arg);
-    case 'W': return field(p, "width", arg);
-    case 'H': return field(p, "height", arg);
-    case O_STEPS: return field(p, "steps", arg);
-    case O_INFERENCE: return field(p, "num_inference_steps", arg);
-    case 'g': return field(p, "guidance", arg);
-    case O_NORM: return field(p, "cfg_normalization", arg);
-    case O_TRUNC: return field(p, "cfg_truncation", arg);
-    case 's': return field(p, "seed", arg);
-    case O_RNG: return field(p, "rng", arg);
-    case 'n': return a->command == ARGS_JOBS ? number(p, "limit", arg, 1, JOBS_MAX, &a->limit) : field(p, "n", arg);
-    case 'o': return text(p, "output", arg, &a->out);
-    case O_LATENTS: return text(p, "latents-out", arg, &a->latents);
+    case 'p':
+        a->prompt_said = true;
+        return field(p, "prompt", arg);
+    case O_PROMPT_FILE:
+        return text(p, "prompt-file", arg, &a->prompt_file);
+    case O_NEGATIVE:
+        return field(p, "negative_prompt", arg);
+    case 'W':
+        return field(p, "width", arg);
+    case 'H':
+        return field(p, "height", arg);
+    case O_STEPS:
+        return field(p, "steps", arg);
+    case O_INFERENCE:
+        return field(p, "num_inference_steps", arg);
+    case 'g':
+        return field(p, "guidance", arg);
+    case O_NORM:
+        return field(p, "cfg_normalization", arg);
+    case O_TRUNC:
+        return field(p, "cfg_truncation", arg);
+    case 's':
+        return field(p, "seed", arg);
+    case O_RNG:
+        return field(p, "rng", arg);
+    case 'n':
+        return a->command == ARGS_JOBS ? number(p, "limit", arg, 1, JOBS_MAX, &a->limit) : field(p, "n", arg);
+    case 'o':
+        return text(p, "output", arg, &a->out);
+    case O_LATENTS:
+        return text(p, "latents-out", arg, &a->latents);
     case O_SHEET:
         a->sheet_said = true;
         a->sheet = arg ? arg : "";
         return arg ? text(p, "sheet", arg, &a->sheet) : 0;
-    case O_RESUME: a->resume = true; return 0;
-    case O_DETACH: a->detach = true; return 0;
-    case O_KEEP: a->keep = true; return 0;
-    case O_BROKER: return text(p, "broker", arg, &a->broker);
-    case O_TIMEOUT: return seconds(p, "timeout", arg, &a->timeout_ms);
-    case O_PATIENCE: return seconds(p, "patience", arg, &a->patience_ms);
-    case O_MODEL: return text(p, "model", arg, &a->model);
-    case O_DEVICE: return text(p, "device", arg, &a->device);
-    case O_PRECISION: return precision(p, arg);
-    case O_THREADS: return number(p, "threads", arg, 1, 4096, &a->n_threads);
-    case O_WORKERS: return number(p, "workers", arg, 1, LOCAL_WORKERS_MAX, &a->n_workers);
-    case O_LISTEN: return text(p, "listen", arg, &a->listen);
-    case O_DATA: return text(p, "data", arg, &a->data);
-    case O_JSON: a->json = true; return 0;
-    case 'q': a->quiet = true; return 0;
-    case ARGP_KEY_ARG: return word(p, arg);
-    default: return ARGP_ERR_UNKNOWN;
+    case O_RESUME:
+        a->resume = true;
+        return 0;
+    case O_DETACH:
+        a->detach = true;
+        return 0;
+    case O_KEEP:
+        a->keep = true;
+        return 0;
+    case O_BROKER:
+        return text(p, "broker", arg, &a->broker);
+    case O_TIMEOUT:
+        return seconds(p, "timeout", arg, &a->timeout_ms);
+    case O_PATIENCE:
+        return seconds(p, "patience", arg, &a->patience_ms);
+    case O_MODEL:
+        return text(p, "model", arg, &a->model);
+    case O_DEVICE:
+        return text(p, "device", arg, &a->device);
+    case O_PRECISION:
+        return precision(p, arg);
+    case O_THREADS:
+        return number(p, "threads", arg, 1, 4096, &a->n_threads);
+    case O_WORKERS:
+        return number(p, "workers", arg, 1, LOCAL_WORKERS_MAX, &a->n_workers);
+    case O_LISTEN:
+        return text(p, "listen", arg, &a->listen);
+    case O_DATA:
+        return text(p, "data", arg, &a->data);
+    case O_JSON:
+        a->json = true;
+        return 0;
+    case 'q':
+        a->quiet = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        return word(p, arg);
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
 }
 
@@ -315,9 +357,12 @@ static int unknown_option(struct parse *p, const struct argp_option *o, const ch
     for (; o->name || o->doc; o++)
         if (o->name && n < OPTIONS_MAX) names[n++] = o->name;
     near = suggest((struct str){said, len}, names, n);
-    if (several) err_set(&p->err, ERR_ARG, "option --%.*s could be several", (int)len, said);
-    else if (near) err_set(&p->err, ERR_ARG, "unknown option --%.*s: did you mean --%s?", (int)(len < 60 ? len : 60), said, near);
-    else err_set(&p->err, ERR_ARG, "unknown option --%.*s", (int)(len < 60 ? len : 60), said);
+    if (several)
+        err_set(&p->err, ERR_ARG, "option --%.*s could be several", (int)len, said);
+    else if (near)
+        err_set(&p->err, ERR_ARG, "unknown option --%.*s: did you mean --%s?", (int)(len < 60 ? len : 60), said, near);
+    else
+        err_set(&p->err, ERR_ARG, "unknown option --%.*s", (int)(len < 60 ? len : 60), said);
     return EINVAL;
 }
 
@@ -374,20 +419,27 @@ static int whole(struct parse *p)
     const char  *own = a->device ? "device" : a->precision ? "precision" : a->n_threads ? "threads" : a->n_workers ? "workers" : NULL;
 
     if (a->command == ARGS_GENERATE && a->prompt_said == (a->prompt_file != NULL)) {
-        return err_set(&p->err, ERR_ARG, a->prompt_said ? "--prompt and --prompt-file: give one of them" : "a prompt is needed: -p \"what to paint\"");
+        return err_set(&p->err, ERR_ARG,
+                       a->prompt_said ? "--prompt and --prompt-file: give one of them" : "a prompt is needed: -p \"what to paint\"");
     }
     if (a->command == ARGS_BATCH && !a->file) return err_set(&p->err, ERR_ARG, "a file of prompts is needed (.txt, .jsonl or .csv)");
-    if ((a->command == ARGS_BATCH || a->command == ARGS_GATHER) && !a->out) return err_set(&p->err, ERR_ARG, "a folder for the images is needed: -o DIR");
-    if (a->command >= ARGS_SHOW && a->command <= ARGS_CANCEL && !a->job) return err_set(&p->err, ERR_ARG, "a job's number is needed: zfarm jobs lists them");
+    if ((a->command == ARGS_BATCH || a->command == ARGS_GATHER) && !a->out)
+        return err_set(&p->err, ERR_ARG, "a folder for the images is needed: -o DIR");
+    if (a->command >= ARGS_SHOW && a->command <= ARGS_CANCEL && !a->job)
+        return err_set(&p->err, ERR_ARG, "a job's number is needed: zfarm jobs lists them");
     if (!a->broker) a->broker = getenv("ZFARM_BROKER");
     if (a->broker && (!a->broker[0] || strcmp(a->broker, "none") == 0)) a->broker = NULL;
     if (!a->broker && !makes && a->command != ARGS_UP) a->broker = ARGS_BROKER_DEFAULT;
     if (makes && a->broker && own) {
-        return err_set(&p->err, ERR_ARG, "--%s is for a farm of this command's own, but a broker is given (%.100s); --broker none starts one", own, a->broker);
+        return err_set(&p->err, ERR_ARG,
+                       "--%s is for a farm of this command's own, but a broker is given (%.100s); --broker none starts one", own,
+                       a->broker);
     }
     if (a->detach && !a->broker) return err_set(&p->err, ERR_ARG, "--detach needs --broker: a farm of this command's own ends with it");
-    if (a->listen && strchr(a->listen, '*')) return err_set(&p->err, ERR_ARG, "--listen %.100s: workers must know the address: give host and port", a->listen);
-    if (a->latents && a->row.n > 1) return err_set(&p->err, ERR_ARG, "--latents-out is for one image, and %" PRIu32 " are asked for", a->row.n);
+    if (a->listen && strchr(a->listen, '*'))
+        return err_set(&p->err, ERR_ARG, "--listen %.100s: workers must know the address: give host and port", a->listen);
+    if (a->latents && a->row.n > 1)
+        return err_set(&p->err, ERR_ARG, "--latents-out is for one image, and %" PRIu32 " are asked for", a->row.n);
     a->model_env = getenv("ZFARM_MODEL");
     if (a->model_env && !a->model_env[0]) a->model_env = NULL;
     if (!a->n_workers) a->n_workers = 1;

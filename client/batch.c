@@ -124,7 +124,8 @@ static int value_text(const char *key, const json_t *v, char text[40], struct st
         if (strcmp(key, "cfg_normalization") != 0) return err_set(e, ERR_ARG, "%s takes text or a number, not true or false", key);
         snprintf(text, 40, "%d", json_is_true(v));
         break;
-    default: return err_set(e, ERR_ARG, "%.40s takes text or a number, not a list or an object", key);
+    default:
+        return err_set(e, ERR_ARG, "%.40s takes text or a number, not a list or an object", key);
     }
     *out = str_of(text);
     return 0;
@@ -140,7 +141,8 @@ static int parse_object(struct batch *b, json_t *o, uint32_t line, const struct 
     if (!json_is_object(o)) return err_set(e, ERR_FORMAT, "not a JSON object: a line is {\"prompt\": \"...\", ...}");
     if (!json_object_get(o, "prompt")) return err_set(e, ERR_FORMAT, "the field prompt is missing");
     row_from(&r, defaults, line);
-    json_object_foreach(o, key, v) {
+    json_object_foreach(o, key, v)
+    {
         char       number[40];
         struct str text = {0};
 
@@ -168,8 +170,10 @@ static int parse_jsonl(struct batch *b, struct str rest, const struct row *defau
 
         if (str_trim(line).len == 0) continue;
         o = json_loadb(line.at, line.len, JSON_REJECT_DUPLICATES, &why);
-        if (!o) rc = err_set(e, ERR_FORMAT, "not JSON at column %d: %.120s", why.column, why.text);
-        else rc = parse_object(b, o, n, defaults, e);
+        if (!o)
+            rc = err_set(e, ERR_FORMAT, "not JSON at column %d: %.120s", why.column, why.text);
+        else
+            rc = parse_object(b, o, n, defaults, e);
         json_decref(o);
         if (rc) return at_line(b, n, e);
     }
@@ -309,8 +313,10 @@ static int parse_csv(struct batch *b, struct str rest, const struct row *default
         uint32_t line = c.line;
 
         rc = csv_record(&c, e);
-        if (rc == 0 && c.n && h.n == 0) rc = csv_header(b, &c, &h, e);
-        else if (rc == 0 && c.n) rc = csv_row(b, &c, &h, line, defaults, e);
+        if (rc == 0 && c.n && h.n == 0)
+            rc = csv_header(b, &c, &h, e);
+        else if (rc == 0 && c.n)
+            rc = csv_row(b, &c, &h, line, defaults, e);
         if (rc) rc = at_line(b, line, e);
         c.line++;
     }
@@ -369,7 +375,8 @@ static int names_check(const struct batch *b, const char *reserved, struct err *
         x = batch_image(b, all[i - 1].index, &seed, name);
         y = batch_image(b, all[i].index, &seed, other);
         if (strcmp(name, other) != 0) continue;
-        rc = err_set(e, ERR_CONFLICT, "%s:%" PRIu32 ": the file name %s is already taken by line %" PRIu32, b->source, y->line, name, x->line);
+        rc = err_set(e, ERR_CONFLICT, "%s:%" PRIu32 ": the file name %s is already taken by line %" PRIu32, b->source, y->line, name,
+                     x->line);
     }
     free(all);
     return rc;
@@ -379,10 +386,14 @@ int batch_kind_of(const char *path, enum batch_kind *kind, struct err *e)
 {
     const char *dot = strrchr(path, '.');
 
-    if (dot && strcmp(dot, ".txt") == 0) *kind = BATCH_TXT;
-    else if (dot && (strcmp(dot, ".jsonl") == 0 || strcmp(dot, ".ndjson") == 0)) *kind = BATCH_JSONL;
-    else if (dot && strcmp(dot, ".csv") == 0) *kind = BATCH_CSV;
-    else return err_set(e, ERR_ARG, "%.200s: a batch file ends in .txt, .jsonl or .csv", path);
+    if (dot && strcmp(dot, ".txt") == 0)
+        *kind = BATCH_TXT;
+    else if (dot && (strcmp(dot, ".jsonl") == 0 || strcmp(dot, ".ndjson") == 0))
+        *kind = BATCH_JSONL;
+    else if (dot && strcmp(dot, ".csv") == 0)
+        *kind = BATCH_CSV;
+    else
+        return err_set(e, ERR_ARG, "%.200s: a batch file ends in .txt, .jsonl or .csv", path);
     return 0;
 }
 
@@ -403,9 +414,12 @@ int batch_parse(struct batch *b, const char *source, struct str bytes, enum batc
     }
     rc = arena_init(&b->texts, "prompts", bytes.len * 4 + 65536);
     if (rc) return err_set(e, rc, "no memory for %s", b->source);
-    if (kind == BATCH_TXT) rc = parse_txt(b, bytes, defaults, e);
-    else if (kind == BATCH_JSONL) rc = parse_jsonl(b, bytes, defaults, e);
-    else rc = parse_csv(b, bytes, defaults, e);
+    if (kind == BATCH_TXT)
+        rc = parse_txt(b, bytes, defaults, e);
+    else if (kind == BATCH_JSONL)
+        rc = parse_jsonl(b, bytes, defaults, e);
+    else
+        rc = parse_csv(b, bytes, defaults, e);
     if (rc == 0 && b->n_images == 0) rc = err_set(e, ERR_FORMAT, "%s has no prompts", b->source);
     if (rc == 0) rc = names_check(b, reserved, e);
     if (rc) batch_release(b);
@@ -456,8 +470,10 @@ const struct row *batch_image(const struct batch *b, uint32_t index, uint64_t *s
     while (high - low > 1) {
         size_t mid = low + (high - low) / 2;
 
-        if (b->row[mid].first <= index) low = mid;
-        else high = mid;
+        if (b->row[mid].first <= index)
+            low = mid;
+        else
+            high = mid;
     }
     *seed = b->row[low].spec.seed + (index - b->row[low].first);
     if (name && row_file_name(&b->row[low], index, name, NULL)) name[0] = '\0';

@@ -31,11 +31,11 @@ struct batch {
 };
 
 /* By the ending of the path. ERR_ARG for another ending. */
-int  batch_kind_of(const char *path, enum batch_kind *kind, struct err *e);
+int batch_kind_of(const char *path, enum batch_kind *kind, struct err *e);
 /* defaults: seed is the batch's first; its prompt and name are not used. reserved: a file name no image may take ("sheet.png"); or NULL. */
-int  batch_read(struct batch *b, const char *path, const struct row *defaults, const char *reserved, struct err *e);
-int  batch_parse(struct batch *b, const char *source, struct str bytes, enum batch_kind kind, const struct row *defaults,
-                 const char *reserved, struct err *e);
+int batch_read(struct batch *b, const char *path, const struct row *defaults, const char *reserved, struct err *e);
+int batch_parse(struct batch *b, const char *source, struct str bytes, enum batch_kind kind, const struct row *defaults,
+                const char *reserved, struct err *e);
 /* A batch of one row, for generate; borrows r's texts. */
 int  batch_of_row(struct batch *b, const struct row *r, struct err *e);
 void batch_release(struct batch *b);

@@ -17,12 +17,12 @@
 #include "base/hash.h"
 #include "proto/peer.h"
 
-#define SLICE_MS       100  /* of every wait, so that Ctrl-C and idle() are heard soon */
-#define ANSWER_MS      3000 /* beyond the question's own waiting: then the socket is given up */
-#define PATIENCE_MS    (10 * 60 * 1000)
-#define CREDIT_BYTES   ((uint64_t)WINDOW_CHUNKS * CHUNK_MAX_BYTES)
-#define SUBMIT_BYTES   (BODY_BIG_MAX_BYTES - 16 * 1024) /* of items in one SUBMIT */
-#define ITEM_OVERHEAD  192                              /* an item's bytes beside its texts, generously */
+#define SLICE_MS      100  /* of every wait, so that Ctrl-C and idle() are heard soon */
+#define ANSWER_MS     3000 /* beyond the question's own waiting: then the socket is given up */
+#define PATIENCE_MS   (10 * 60 * 1000)
+#define CREDIT_BYTES  ((uint64_t)WINDOW_CHUNKS * CHUNK_MAX_BYTES)
+#define SUBMIT_BYTES  (BODY_BIG_MAX_BYTES - 16 * 1024) /* of items in one SUBMIT */
+#define ITEM_OVERHEAD 192                              /* an item's bytes beside its texts, generously */
 
 struct client {
     struct client_opts o;
@@ -107,10 +107,11 @@ static int put(struct client *c, const struct msg *m, int64_t until_ms, struct e
 
 static int refused(const struct error *x, struct err *e)
 {
-    static const int code[] = {[WIRE_UNKNOWN_SESSION] = ERR_STATE, [WIRE_PROTOCOL] = ERR_PROTO, [WIRE_UNSUPPORTED] = ERR_PROTO,
-                               [WIRE_INVALID] = ERR_ARG, [WIRE_NOT_FOUND] = ERR_NOTFOUND, [WIRE_CONFLICT] = ERR_CONFLICT,
-                               [WIRE_BUSY] = ERR_BUSY, [WIRE_QUOTA] = ERR_LIMIT, [WIRE_INTERNAL] = ERR_STATE, [WIRE_VERSION] = ERR_PROTO};
-    int              rc = x->code >= WIRE_UNKNOWN_SESSION && x->code <= WIRE_VERSION ? code[x->code] : ERR_PROTO;
+    static const int code[] = {
+        [WIRE_UNKNOWN_SESSION] = ERR_STATE, [WIRE_PROTOCOL] = ERR_PROTO,    [WIRE_UNSUPPORTED] = ERR_PROTO, [WIRE_INVALID] = ERR_ARG,
+        [WIRE_NOT_FOUND] = ERR_NOTFOUND,    [WIRE_CONFLICT] = ERR_CONFLICT, [WIRE_BUSY] = ERR_BUSY,         [WIRE_QUOTA] = ERR_LIMIT,
+        [WIRE_INTERNAL] = ERR_STATE,        [WIRE_VERSION] = ERR_PROTO};
+    int rc = x->code >= WIRE_UNKNOWN_SESSION && x->code <= WIRE_VERSION ? code[x->code] : ERR_PROTO;
 
     return err_set(e, rc, "%.*s", x->text.len ? (int)(x->text.len < 380 ? x->text.len : 380) : 26,
                    x->text.len ? x->text.at : "the broker refused the call");
@@ -126,8 +127,8 @@ static int greet(struct client *c, int64_t until_ms, struct err *e)
     c->peer = NULL;
     rc = peer_connect(&c->peer, c->endpoint, e);
     if (rc) return rc;
-    ask.hello = (struct hello){.role = ROLE_CLIENT, .major = WIRE_MAJOR, .minor = WIRE_MINOR, .name = str_of(c->name),
-                               .version = str_of(ZFARM_VERSION)};
+    ask.hello = (struct hello){
+        .role = ROLE_CLIENT, .major = WIRE_MAJOR, .minor = WIRE_MINOR, .name = str_of(c->name), .version = str_of(ZFARM_VERSION)};
     memcpy(ask.hello.instance, c->instance, KEY_BYTES);
     rc = put(c, &ask, until_ms, e);
     if (rc) return rc;
@@ -176,7 +177,8 @@ static int answer(struct client *c, const struct msg *ask, enum msg_kind want, s
     if (m->kind == MSG_GOAWAY) return 0; /* silence follows, and is handled as silence */
     if (m->correlation != ask->correlation) return 0;
     if (m->kind == want) return 1;
-    if (m->kind != MSG_ERROR) return err_set(e, ERR_PROTO, "the broker answered %s with %s", msg_kind_name(ask->kind), msg_kind_name(m->kind));
+    if (m->kind != MSG_ERROR)
+        return err_set(e, ERR_PROTO, "the broker answered %s with %s", msg_kind_name(ask->kind), msg_kind_name(m->kind));
     if (m->error.code == WIRE_UNKNOWN_SESSION) {
         rc = meet(c, e);
         return rc ? rc : 2;
@@ -220,8 +222,10 @@ int client_open(struct client **out, const struct client_opts *o, struct err *e)
     struct client *c;
     int            rc;
 
-    if (!o->endpoint || !o->endpoint[0]) return err_set(e, ERR_ARG, "the broker's address is empty: as tcp://127.0.0.1:7777 or ipc:///path");
-    if (strlen(o->endpoint) >= sizeof c->endpoint) return err_set(e, ERR_ARG, "the broker's address passes %zu bytes", sizeof c->endpoint - 1);
+    if (!o->endpoint || !o->endpoint[0])
+        return err_set(e, ERR_ARG, "the broker's address is empty: as tcp://127.0.0.1:7777 or ipc:///path");
+    if (strlen(o->endpoint) >= sizeof c->endpoint)
+        return err_set(e, ERR_ARG, "the broker's address passes %zu bytes", sizeof c->endpoint - 1);
     c = calloc(1, sizeof *c);
     if (!c) return err_set(e, ERR_NOMEM, "no memory for a client");
     c->o = *o;
@@ -367,9 +371,11 @@ static int chunks(struct client *c, const struct part *part, struct buf *bytes, 
         if (m.chunk.offset != bytes->len || m.chunk.bytes.len > part->size_bytes - bytes->len) {
             return err_set(e, ERR_PROTO, "the broker sent a chunk at %" PRIu64 " where %zu was due", m.chunk.offset, bytes->len);
         }
-        if (buf_put(bytes, m.chunk.bytes.at, m.chunk.bytes.len)) return err_set(e, ERR_NOMEM, "no memory for an image of %" PRIu64 " bytes", part->size_bytes);
+        if (buf_put(bytes, m.chunk.bytes.at, m.chunk.bytes.len))
+            return err_set(e, ERR_NOMEM, "no memory for an image of %" PRIu64 " bytes", part->size_bytes);
         if (bytes->len == part->size_bytes) break;
-        if (m.chunk.last || m.chunk.bytes.len == 0) return err_set(e, ERR_PROTO, "the broker ended a part at %zu of %" PRIu64 " bytes", bytes->len, part->size_bytes);
+        if (m.chunk.last || m.chunk.bytes.len == 0)
+            return err_set(e, ERR_PROTO, "the broker ended a part at %zu of %" PRIu64 " bytes", bytes->len, part->size_bytes);
         more.credit = (struct credit){.transfer = c->transfer, .credit_bytes = m.chunk.bytes.len};
         rc = put(c, &more, now_ms() + ANSWER_MS, e);
         if (rc) return rc;

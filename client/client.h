@@ -25,7 +25,7 @@
 
 struct client;
 
-typedef void client_away_f(void *ctx, bool away); /* the broker stopped answering / answers again */
+typedef void client_away_f(void *ctx, bool away);     /* the broker stopped answering / answers again */
 typedef int  client_idle_f(void *ctx, struct err *e); /* called in every wait, a few times a second; non-zero ends the call with it */
 
 struct client_opts {
@@ -36,12 +36,12 @@ struct client_opts {
     client_away_f         *away;        /* may be NULL */
     client_idle_f         *idle;        /* may be NULL */
     void                  *ctx;
-    volatile sig_atomic_t *stop;        /* may be NULL */
+    volatile sig_atomic_t *stop; /* may be NULL */
 };
 
 /* ERR_TIMEOUT when nobody answers, ERR_PROTO for another protocol, ERR_ARG for an endpoint that is none. */
-int  client_open(struct client **out, const struct client_opts *o, struct err *e);
-void client_close(struct client *c); /* NULL is fine */
+int            client_open(struct client **out, const struct client_opts *o, struct err *e);
+void           client_close(struct client *c); /* NULL is fine */
 const char    *client_endpoint(const struct client *c);
 const uint8_t *client_store(const struct client *c); /* KEY_BYTES: names the broker's journal; another store, another cursor */
 

@@ -46,7 +46,8 @@ static int check_same(struct work *w, struct err *e)
 
     if (rc) return rc;
     if (w->resumed && (memcmp(spec, w->m.spec, sizeof spec) != 0 || w->b.n_images != w->m.n_images)) {
-        return err_set(e, ERR_CONFLICT, "%.80s or the options are not the ones that the batch in %.100s began with: restore them, or use another folder",
+        return err_set(e, ERR_CONFLICT,
+                       "%.80s or the options are not the ones that the batch in %.100s began with: restore them, or use another folder",
                        w->b.source, w->a->out);
     }
     if (w->resumed) return 0;
@@ -85,8 +86,10 @@ static int look_around(struct work *w, struct err *e)
         if (w->resumed) {
             const struct manifest_done *d = &w->m.done[i];
 
-            if (d->size_bytes && gather_same(path, d->size_bytes, d->sha256)) w->n_there++;
-            else if (w->todo) w->todo[w->n_todo++] = i;
+            if (d->size_bytes && gather_same(path, d->size_bytes, d->sha256))
+                w->n_there++;
+            else if (w->todo)
+                w->todo[w->n_todo++] = i;
         } else if (lstat(path, &st) == 0) {
             rc = err_set(e, ERR_CONFLICT, "%.250s exists: a batch never overwrites; use another folder or seed", path);
         }
@@ -108,7 +111,7 @@ static int submit(struct work *w, struct session *s, uint64_t *job, struct err *
 {
     size_t       n = w->todo ? w->n_todo : w->b.n_rows;
     struct item *item = calloc(n, sizeof *item);
-    char (*label)[LABEL_MAX_BYTES + 1] = calloc(n, sizeof *label);
+    char(*label)[LABEL_MAX_BYTES + 1] = calloc(n, sizeof *label);
     uint8_t key[KEY_BYTES];
     int     rc = item && label ? 0 : err_set(e, ERR_NOMEM, "no memory for %zu rows", n);
 
@@ -129,7 +132,6 @@ static int submit(struct work *w, struct session *s, uint64_t *job, struct err *
     return rc;
 }
 
-
 static int name_of(void *ctx, const struct task_info *t, char name[GATHER_PATH_BYTES], struct err *e)
 {
     const struct work *w = ctx;
@@ -139,15 +141,17 @@ static int name_of(void *ctx, const struct task_info *t, char name[GATHER_PATH_B
 
     if (index >= w->b.n_images) return err_set(e, ERR_PROTO, "the broker speaks of image %" PRIu32 " of %" PRIu32, index, w->b.n_images);
     batch_image(&w->b, index, &seed, file);
-    if (seed != t->seed) return err_set(e, ERR_PROTO, "the broker made image %" PRIu32 " with seed %" PRIu64 " instead of %" PRIu64, index, t->seed, seed);
+    if (seed != t->seed)
+        return err_set(e, ERR_PROTO, "the broker made image %" PRIu32 " with seed %" PRIu64 " instead of %" PRIu64, index, t->seed, seed);
     snprintf(name, GATHER_PATH_BYTES, "%s", file);
     return 0;
 }
 
 static int run(struct work *w, struct session *s, struct err *e)
 {
-    struct follow f = {.client = s->client, .bar = &s->bar, .gather = &w->g, .name = name_of, .name_ctx = w, .index_of = w->todo, .manifest = &w->m};
-    int           rc = 0;
+    struct follow f = {
+        .client = s->client, .bar = &s->bar, .gather = &w->g, .name = name_of, .name_ctx = w, .index_of = w->todo, .manifest = &w->m};
+    int rc = 0;
 
     if (!w->resumed) rc = manifest_begin(&w->m, w->a->out, e);
     if (rc == 0) rc = submit(w, s, &f.job, e);
@@ -155,8 +159,9 @@ static int run(struct work *w, struct session *s, struct err *e)
     if (w->a->detach) {
         char text[300];
 
-        snprintf(text, sizeof text, "job %" PRIu64 ": %" PRIu32 " images submitted; fetch them with the same command and --resume instead of --detach",
-                 f.job, w->b.n_images);
+        snprintf(text, sizeof text,
+                 "job %" PRIu64 ": %" PRIu32 " images submitted; fetch them with the same command and --resume instead of --detach", f.job,
+                 w->b.n_images);
         bar_say(&s->bar, "submitted", text, now_ms());
         return 0;
     }
@@ -193,9 +198,9 @@ static int make_sheet(const struct work *w, struct err *e)
 
 static int prepare(struct work *w, char model[1024], struct err *e)
 {
-    struct args     *a = w->a;
-    enum batch_kind  kind;
-    int              rc = batch_kind_of(a->file, &kind, e);
+    struct args    *a = w->a;
+    enum batch_kind kind;
+    int             rc = batch_kind_of(a->file, &kind, e);
 
     if (rc == 0) rc = session_model(a, &a->row, model, e);
     if (rc == 0) rc = row_check(&a->row, e);
@@ -210,7 +215,8 @@ static int prepare(struct work *w, char model[1024], struct err *e)
 
         rc = file_join(path, sizeof path, a->out, MANIFEST_NAME, e);
         if (rc == 0 && file_exists(path)) {
-            rc = err_set(e, ERR_CONFLICT, "%.200s holds a batch already: --resume goes on with it, another folder begins a new one", a->out);
+            rc =
+                err_set(e, ERR_CONFLICT, "%.200s holds a batch already: --resume goes on with it, another folder begins a new one", a->out);
         }
     }
     return rc ? rc : look_around(w, e);
@@ -241,6 +247,7 @@ int cmd_batch(struct args *a)
             e = why;
         }
     }
+    if (rc == 0 && !a->detach) ending_where(&s, a->out, w.sheet);
     rc = session_close(&s, rc, &e);
     gather_release(&w.g);
     manifest_release(&w.m);

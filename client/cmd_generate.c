@@ -101,8 +101,10 @@ static int run(struct session *s, struct target *t, struct gather *g, struct fol
 static void tell(const struct session *s, const struct follow *f)
 {
     if (s->bar.mode != BAR_TTY) return;
-    if (f->n_tasks == 1 && f->file[0]) fprintf(stderr, "%s  seed %" PRIu64 "\n", f->file[0], s->a->row.spec.seed);
-    else fprintf(stderr, "seeds %" PRIu64 " to %" PRIu64 "\n", s->a->row.spec.seed, s->a->row.spec.seed + f->n_tasks - 1);
+    if (f->n_tasks == 1 && f->file[0])
+        fprintf(stderr, "%s  seed %" PRIu64 "\n", f->file[0], s->a->row.spec.seed);
+    else
+        fprintf(stderr, "seeds %" PRIu64 " to %" PRIu64 "\n", s->a->row.spec.seed, s->a->row.spec.seed + f->n_tasks - 1);
 }
 
 static int sheet_of(const struct follow *f, const char *path, struct err *e)

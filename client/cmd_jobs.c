@@ -28,12 +28,16 @@ int cmd_jobs(struct args *a)
     rc = session_open(&s, NULL, &e);
     if (rc == 0) rc = client_jobs(s.client, 0, (uint32_t)a->limit, &m, &e);
     if (rc == 0 && !a->json) {
-        if (m.jobs_ok.n_jobs) print_jobs_head(&b);
-        else buf_puts(&b, "no jobs\n");
+        if (m.jobs_ok.n_jobs)
+            print_jobs_head(&b);
+        else
+            buf_puts(&b, "no jobs\n");
     }
     for (size_t k = 0; rc == 0 && k < m.jobs_ok.n_jobs; k++) {
-        if (a->json) print_job_json(&b, &m.jobs_ok.job[k]);
-        else print_job_line(&b, &m.jobs_ok.job[k], wall_ms());
+        if (a->json)
+            print_job_json(&b, &m.jobs_ok.job[k]);
+        else
+            print_job_line(&b, &m.jobs_ok.job[k], wall_ms());
     }
     print_out(&b);
     buf_release(&b);
@@ -65,8 +69,10 @@ int cmd_show(struct args *a)
             print_tasks_head(&b);
         }
         for (size_t k = 0; k < m.show_ok.n_tasks; k++) {
-            if (a->json) print_task_json(&b, &m.show_ok.task[k]);
-            else print_task_line(&b, &m.show_ok.task[k]);
+            if (a->json)
+                print_task_json(&b, &m.show_ok.task[k]);
+            else
+                print_task_line(&b, &m.show_ok.task[k]);
             first = m.show_ok.task[k].info.index + 1;
         }
         print_out(&b);
@@ -89,12 +95,16 @@ int cmd_workers(struct args *a)
     rc = session_open(&s, NULL, &e);
     if (rc == 0) rc = client_workers(s.client, &m, &e);
     if (rc == 0 && !a->json) {
-        if (m.workers_ok.n_workers) print_workers_head(&b);
-        else buf_printf(&b, "no workers: zfarm-worker --broker %s --model DIR starts one\n", client_endpoint(s.client));
+        if (m.workers_ok.n_workers)
+            print_workers_head(&b);
+        else
+            buf_printf(&b, "no workers: zfarm-worker --broker %s --model DIR starts one\n", client_endpoint(s.client));
     }
     for (size_t k = 0; rc == 0 && k < m.workers_ok.n_workers; k++) {
-        if (a->json) print_worker_json(&b, &m.workers_ok.worker[k]);
-        else print_worker_line(&b, &m.workers_ok.worker[k]);
+        if (a->json)
+            print_worker_json(&b, &m.workers_ok.worker[k]);
+        else
+            print_worker_line(&b, &m.workers_ok.worker[k]);
     }
     print_out(&b);
     buf_release(&b);
@@ -112,8 +122,8 @@ int cmd_cancel(struct args *a)
     rc = session_open(&s, NULL, &e);
     if (rc == 0) rc = client_cancel(s.client, a->job, &c, &e);
     if (rc == 0 && a->json) {
-        printf("{\"job\":%" PRIu64 ",\"canceled\":%" PRIu32 ",\"canceling\":%" PRIu32 ",\"finished\":%" PRIu32 "}\n", a->job, c.n_canceled, c.n_canceling,
-               c.n_finished);
+        printf("{\"job\":%" PRIu64 ",\"canceled\":%" PRIu32 ",\"canceling\":%" PRIu32 ",\"finished\":%" PRIu32 "}\n", a->job, c.n_canceled,
+               c.n_canceling, c.n_finished);
     } else if (rc == 0) {
         printf("job %" PRIu64 ": %" PRIu32 " images canceled", a->job, c.n_canceled);
         if (c.n_canceling) printf(", %" PRIu32 " running ones stop after their step", c.n_canceling);

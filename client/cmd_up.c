@@ -11,7 +11,8 @@ static int serve(struct session *s, const char *model, struct err *e)
     const char *endpoint = s->local.endpoint;
     int         rc = 0;
 
-    fprintf(stderr, "zfarm up: %d worker%s with %s at %s\n"
+    fprintf(stderr,
+            "zfarm up: %d worker%s with %s at %s\n"
             "  here and in other terminals:  export ZFARM_BROKER=%s\n"
             "                                zfarm generate -p \"a white cat on a green mat\"\n"
             "  one more worker:              zfarm-worker --broker %s --model %s\n"

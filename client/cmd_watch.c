@@ -19,7 +19,8 @@ static int follow_job(struct session *s, struct gather *g, struct follow *f, str
     f->keep = s->a->keep;
     f->wait_ms = s->bar.mode == BAR_TTY ? 250 : 0;
     rc = follow_run(f, e);
-    if (rc == ERR_NOTFOUND) err_set(e, rc, "job %" PRIu64 " is not known at %.150s: zfarm jobs lists what is", f->job, client_endpoint(s->client));
+    if (rc == ERR_NOTFOUND)
+        err_set(e, rc, "job %" PRIu64 " is not known at %.150s: zfarm jobs lists what is", f->job, client_endpoint(s->client));
     return rc ? rc : ending_verdict(f, f->n_tasks, &s->bar, e);
 }
 
@@ -60,6 +61,7 @@ int cmd_gather(struct args *a)
         }
         free(index);
     }
+    if (rc == 0) ending_where(&s, a->out, sheet);
     follow_release(&f);
     gather_release(&g);
     return session_close(&s, rc, &e);

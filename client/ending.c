@@ -27,13 +27,25 @@ int ending_verdict(const struct follow *f, uint32_t n_images, const struct bar *
 {
     if (f->n_failed == 0 && f->n_canceled == 0) return 0;
     if (f->n_failed == 0) return err_set(e, ERR_CANCELED, "%" PRIu32 " of %" PRIu32 " images were canceled", f->n_canceled, n_images);
-    if (bar->mode == BAR_SILENT || n_images == 1) return err_set(e, ERR_STATE, "%" PRIu32 " of %" PRIu32 " images failed: %.300s", f->n_failed, n_images, bar->first_failure);
+    if (bar->mode == BAR_SILENT || n_images == 1)
+        return err_set(e, ERR_STATE, "%" PRIu32 " of %" PRIu32 " images failed: %.300s", f->n_failed, n_images, bar->first_failure);
     return err_set(e, ERR_STATE, "%" PRIu32 " of %" PRIu32 " images failed", f->n_failed, n_images);
 }
 
 void ending_interrupted(const struct session *s, uint64_t job, const char *how, struct err *e)
 {
     if (s->embedded || job == 0) return;
-    err_set(e, ERR_CANCELED, "interrupted; job %" PRIu64 " goes on at %.80s. Gather it: zfarm gather %" PRIu64 " -o DIR%s. End it: zfarm cancel %" PRIu64,
+    err_set(e, ERR_CANCELED,
+            "interrupted; job %" PRIu64 " goes on at %.80s. Gather it: zfarm gather %" PRIu64 " -o DIR%s. End it: zfarm cancel %" PRIu64,
             job, client_endpoint(s->client), job, how, job);
+}
+
+void ending_where(const struct session *s, const char *dir, const char *sheet)
+{
+    size_t n = strlen(dir);
+
+    if (s->bar.mode != BAR_TTY && s->bar.mode != BAR_PLAIN) return;
+    fprintf(stderr, "images in %s%s", dir, n && dir[n - 1] == '/' ? "" : "/");
+    if (sheet[0]) fprintf(stderr, ", contact sheet %s", sheet);
+    fprintf(stderr, "\n");
 }

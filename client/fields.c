@@ -67,8 +67,10 @@ static int side(const char *field, struct str v, int32_t *out, struct err *e)
 
         spec_init(&probe);
         probe.width_px = probe.height_px = 512;
-        if (strcmp(field, "height") == 0) probe.height_px = (int32_t)x;
-        else probe.width_px = (int32_t)x;
+        if (strcmp(field, "height") == 0)
+            probe.height_px = (int32_t)x;
+        else
+            probe.width_px = (int32_t)x;
         rc = spec_check(&probe, e);
         if (rc) return rc;
         *out = (int32_t)x;
@@ -114,12 +116,40 @@ static int seed(struct row *r, struct str v, struct err *e)
     return 0;
 }
 
-enum field { F_PROMPT, F_NEGATIVE, F_WIDTH, F_HEIGHT, F_STEPS, F_INFERENCE, F_GUIDANCE, F_GUIDANCE_SCALE, F_NORM, F_TRUNC, F_SEED, F_RNG, F_N,
-             F_MODEL, F_NAME, N_FIELDS };
+enum field {
+    F_PROMPT,
+    F_NEGATIVE,
+    F_WIDTH,
+    F_HEIGHT,
+    F_STEPS,
+    F_INFERENCE,
+    F_GUIDANCE,
+    F_GUIDANCE_SCALE,
+    F_NORM,
+    F_TRUNC,
+    F_SEED,
+    F_RNG,
+    F_N,
+    F_MODEL,
+    F_NAME,
+    N_FIELDS
+};
 
-static const char *const field_name[N_FIELDS] = {
-    "prompt", "negative_prompt", "width", "height", "steps", "num_inference_steps", "guidance", "guidance_scale", "cfg_normalization",
-    "cfg_truncation", "seed", "rng", "n", "model", "name"};
+static const char *const field_name[N_FIELDS] = {"prompt",
+                                                 "negative_prompt",
+                                                 "width",
+                                                 "height",
+                                                 "steps",
+                                                 "num_inference_steps",
+                                                 "guidance",
+                                                 "guidance_scale",
+                                                 "cfg_normalization",
+                                                 "cfg_truncation",
+                                                 "seed",
+                                                 "rng",
+                                                 "n",
+                                                 "model",
+                                                 "name"};
 
 static int unknown(struct str f, struct err *e)
 {
@@ -127,8 +157,10 @@ static int unknown(struct str f, struct err *e)
 
     if (!str_utf8_ok(f)) return err_set(e, ERR_NOTFOUND, "a field's name is not valid UTF-8");
     if (near) return err_set(e, ERR_NOTFOUND, "unknown field \"%.*s\": did you mean %s?", shown(f), f.at, near);
-    return err_set(e, ERR_NOTFOUND, "unknown field \"%.*s\"; known: prompt, negative_prompt, width, height, steps, num_inference_steps, "
-                   "guidance, cfg_normalization, cfg_truncation, seed, rng, n, model, name", shown(f), f.at ? f.at : "");
+    return err_set(e, ERR_NOTFOUND,
+                   "unknown field \"%.*s\"; known: prompt, negative_prompt, width, height, steps, num_inference_steps, "
+                   "guidance, cfg_normalization, cfg_truncation, seed, rng, n, model, name",
+                   shown(f), f.at ? f.at : "");
 }
 
 int field_known(struct str f, struct err *e)
@@ -147,18 +179,29 @@ int field_set(struct row *r, struct str f, struct str v, struct err *e)
 
     while (k < N_FIELDS && !str_is(f, field_name[k])) k++;
     switch (k) {
-    case F_PROMPT: return text("prompt", v, PROMPT_MAX_BYTES, &s->prompt, e);
-    case F_NEGATIVE: return text("negative_prompt", v, PROMPT_MAX_BYTES, &s->negative, e);
-    case F_WIDTH: return side("width", v, &s->width_px, e);
-    case F_HEIGHT: return side("height", v, &s->height_px, e);
-    case F_STEPS: return steps(r, "steps", v, STEPS_PASSES, e);
-    case F_INFERENCE: return steps(r, "num_inference_steps", v, STEPS_INFERENCE, e);
+    case F_PROMPT:
+        return text("prompt", v, PROMPT_MAX_BYTES, &s->prompt, e);
+    case F_NEGATIVE:
+        return text("negative_prompt", v, PROMPT_MAX_BYTES, &s->negative, e);
+    case F_WIDTH:
+        return side("width", v, &s->width_px, e);
+    case F_HEIGHT:
+        return side("height", v, &s->height_px, e);
+    case F_STEPS:
+        return steps(r, "steps", v, STEPS_PASSES, e);
+    case F_INFERENCE:
+        return steps(r, "num_inference_steps", v, STEPS_INFERENCE, e);
     case F_GUIDANCE:
-    case F_GUIDANCE_SCALE: return real(field_name[k], v, 0, GUIDANCE_MAX, &s->guidance, e);
-    case F_NORM: return real("cfg_normalization", v, 0, CFG_NORM_MAX, &s->cfg_norm, e);
-    case F_TRUNC: return real("cfg_truncation", v, 0, CFG_TRUNC_MAX, &s->cfg_trunc, e);
-    case F_SEED: return seed(r, v, e);
-    case F_RNG: return rng_parse(v, &s->rng, e);
+    case F_GUIDANCE_SCALE:
+        return real(field_name[k], v, 0, GUIDANCE_MAX, &s->guidance, e);
+    case F_NORM:
+        return real("cfg_normalization", v, 0, CFG_NORM_MAX, &s->cfg_norm, e);
+    case F_TRUNC:
+        return real("cfg_truncation", v, 0, CFG_TRUNC_MAX, &s->cfg_trunc, e);
+    case F_SEED:
+        return seed(r, v, e);
+    case F_RNG:
+        return rng_parse(v, &s->rng, e);
     case F_N:
         rc = whole("n", v, 1, JOB_TASKS_MAX, &x, e);
         if (rc == 0) r->n = (uint32_t)x;
@@ -169,7 +212,8 @@ int field_set(struct row *r, struct str f, struct str v, struct err *e)
     case F_NAME:
         if (v.len == 0) return err_set(e, ERR_ARG, "name is empty: give a file name, or leave it out for index and seed");
         return text("name", v, LABEL_MAX_BYTES - 8, &r->name, e);
-    default: return unknown(f, e);
+    default:
+        return unknown(f, e);
     }
 }
 
@@ -179,7 +223,8 @@ int row_check(const struct row *r, struct err *e)
 
     if (rc) return rc;
     if (r->spec.seed > UINT64_MAX - (r->n - 1)) {
-        return err_set(e, ERR_ARG, "seed %" PRIu64 " and %" PRIu32 " images pass the largest seed, 18446744073709551615", r->spec.seed, r->n);
+        return err_set(e, ERR_ARG, "seed %" PRIu64 " and %" PRIu32 " images pass the largest seed, 18446744073709551615", r->spec.seed,
+                       r->n);
     }
     return 0;
 }
@@ -191,9 +236,12 @@ int row_label(const struct row *r, char label[LABEL_MAX_BYTES + 1], struct err *
     bool       holds_seed = n.len && memmem(n.at, n.len, "{seed}", 6);
 
     if (n.len > 4 && memcmp(n.at + n.len - 4, ".png", 4) == 0) n.len -= 4;
-    if (n.len == 0) len = snprintf(label, LABEL_MAX_BYTES + 1, "{index}-{seed}");
-    else len = snprintf(label, LABEL_MAX_BYTES + 1, "%.*s%s", (int)n.len, n.at, r->n > 1 && !holds_seed ? "-{seed}" : "");
-    if (len < 0 || len > LABEL_MAX_BYTES) return err_set(e, ERR_LIMIT, "name has %zu bytes; the limit is %d", r->name.len, LABEL_MAX_BYTES - 8);
+    if (n.len == 0)
+        len = snprintf(label, LABEL_MAX_BYTES + 1, "{index}-{seed}");
+    else
+        len = snprintf(label, LABEL_MAX_BYTES + 1, "%.*s%s", (int)n.len, n.at, r->n > 1 && !holds_seed ? "-{seed}" : "");
+    if (len < 0 || len > LABEL_MAX_BYTES)
+        return err_set(e, ERR_LIMIT, "name has %zu bytes; the limit is %d", r->name.len, LABEL_MAX_BYTES - 8);
     return 0;
 }
 
@@ -232,7 +280,8 @@ int field_file_name(struct str label, uint32_t index, uint64_t seed_value, char 
     if (rc == 0) rc = put(name, &used, ".png", 4, e);
     if (rc == 0 && !file_name_ok((struct str){name, used})) {
         name[0] = '\0'; /* not shown: it may hold anything */
-        rc = err_set(e, ERR_ARG, "name cannot be a file's name: 1..200 bytes of UTF-8 without / and \\ and control characters, "
+        rc = err_set(e, ERR_ARG,
+                     "name cannot be a file's name: 1..200 bytes of UTF-8 without / and \\ and control characters, "
                      "not beginning with . or -");
     }
     return rc;

@@ -21,12 +21,12 @@ enum steps_said { STEPS_UNSAID, STEPS_PASSES, STEPS_INFERENCE };
 
 struct row { /* what one line of a batch asks: n images that differ only in the seed */
     struct spec     spec;
-    uint32_t        n;         /* images, 1..JOB_TASKS_MAX */
-    struct str      name;      /* the file's stem; may be empty; {seed} and {index} are filled in */
+    uint32_t        n;    /* images, 1..JOB_TASKS_MAX */
+    struct str      name; /* the file's stem; may be empty; {seed} and {index} are filled in */
     bool            seed_said;
     enum steps_said steps_said;
-    uint32_t        line;      /* where it came from; 0: the command line */
-    uint32_t        first;     /* index of its first image in the job */
+    uint32_t        line;  /* where it came from; 0: the command line */
+    uint32_t        first; /* index of its first image in the job */
 };
 
 #define FIELD_NAME_MAX_BYTES 240 /* a file name with its NUL */

@@ -12,9 +12,9 @@
 #include "base/hash.h"
 #include "client/fields.h"
 
-#define WAIT_MS       1000
-#define PAUSE_MS      100   /* between two answers without an event */
-#define PARTIAL_MS    30000 /* a job whose rest nobody submits is over after this */
+#define WAIT_MS    1000
+#define PAUSE_MS   100   /* between two answers without an event */
+#define PARTIAL_MS 30000 /* a job whose rest nobody submits is over after this */
 
 struct pending { /* a finished task, copied out of the answer: fetching overwrites it */
     struct task_info info;
@@ -182,7 +182,9 @@ static int finished(struct follow *f, struct reading *r, const struct job_info *
         r->moved_ms = now_ms();
     }
     if (known < f->n_tasks && r->n_final >= known && now_ms() - r->moved_ms > PARTIAL_MS) {
-        return err_set(e, ERR_STATE, "only %" PRIu32 " of the %" PRIu32 " images of job %" PRIu64 " were ever submitted: run its batch again with --resume",
+        return err_set(e, ERR_STATE,
+                       "only %" PRIu32 " of the %" PRIu32 " images of job %" PRIu64
+                       " were ever submitted: run its batch again with --resume",
                        known, f->n_tasks, f->job);
     }
     return 0;
@@ -196,7 +198,7 @@ static int read_events(struct follow *f, struct reading *r, struct err *e)
 
     memcpy(store, client_store(f->client), KEY_BYTES);
     while (!end) {
-        struct msg             m;
+        struct msg              m;
         const struct events_ok *ok = &m.events_ok;
         struct job_info         job;
         int64_t                 asked = now_ms();
@@ -207,7 +209,8 @@ static int read_events(struct follow *f, struct reading *r, struct err *e)
         if (memcmp(store, ok->store, KEY_BYTES) != 0) {
             return err_set(e, ERR_STATE, "the broker came back with another data folder, where job %" PRIu64 " is not known", f->job);
         }
-        if (ok->n_events > EVENTS_MAX || ok->job.job != f->job) return err_set(e, ERR_PROTO, "the broker answered with another job's events");
+        if (ok->n_events > EVENTS_MAX || ok->job.job != f->job)
+            return err_set(e, ERR_PROTO, "the broker answered with another job's events");
         job = ok->job;
         n_events = ok->n_events;
         r->cursor = ok->next_cursor;

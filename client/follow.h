@@ -22,9 +22,9 @@ struct follow {
     struct client   *client;
     uint64_t         job;
     struct bar      *bar;
-    uint32_t         n_there;  /* of the bar: there before, and not part of the job */
-    struct gather   *gather;   /* NULL: only watch */
-    follow_name_f   *name;     /* NULL: from label, index and seed */
+    uint32_t         n_there; /* of the bar: there before, and not part of the job */
+    struct gather   *gather;  /* NULL: only watch */
+    follow_name_f   *name;    /* NULL: from label, index and seed */
     void            *name_ctx;
     const uint32_t  *index_of; /* a task's index -> its index in the batch; NULL: the same */
     struct manifest *manifest; /* may be NULL */
@@ -32,9 +32,9 @@ struct follow {
     bool             keep;     /* do not let the broker forget what was gathered */
     uint32_t         wait_ms;  /* of one long poll; 0: a second */
     /* results */
-    uint32_t         n_tasks, n_done, n_failed, n_canceled, n_skipped;
-    char           **file;     /* n_tasks paths, NULL where there is none; with index_of still by task */
-    uint8_t         *state;    /* n_tasks: enum task_state, 0: not heard of */
+    uint32_t n_tasks, n_done, n_failed, n_canceled, n_skipped;
+    char   **file;  /* n_tasks paths, NULL where there is none; with index_of still by task */
+    uint8_t *state; /* n_tasks: enum task_state, 0: not heard of */
 };
 
 int  follow_run(struct follow *f, struct err *e);

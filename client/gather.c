@@ -64,7 +64,8 @@ int gather_target_check(const char *path, struct err *e)
     if (!path[0]) return err_set(e, ERR_ARG, "the output file's name is empty");
     if (strlen(path) >= sizeof dir) return err_set(e, ERR_LIMIT, "the path %.100s... is too long", path);
     if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
-        return err_set(e, ERR_ARG, "%.200s is %s, not a file that can be written", path, S_ISDIR(st.st_mode) ? "a folder" : "a device or link");
+        return err_set(e, ERR_ARG, "%.200s is %s, not a file that can be written", path,
+                       S_ISDIR(st.st_mode) ? "a folder" : "a device or link");
     }
     snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
     if (!dir[0]) snprintf(dir, sizeof dir, "/");
@@ -87,7 +88,8 @@ bool gather_same(const char *path, uint64_t size_bytes, const uint8_t sha256[32]
     return same;
 }
 
-int gather_part(struct gather *g, struct client *c, uint64_t task, const struct part *part, const char *path, bool *was_there, struct err *e)
+int gather_part(struct gather *g, struct client *c, uint64_t task, const struct part *part, const char *path, bool *was_there,
+                struct err *e)
 {
     struct stat st;
     int         rc;

@@ -27,12 +27,13 @@ struct gather {
 int  gather_open(struct gather *g, const char *dir, bool replace, struct err *e);
 void gather_release(struct gather *g);
 /* path: dir/name, or name itself when it holds a '/'. ERR_LIMIT when too long. */
-int  gather_path(const struct gather *g, const char *name, char path[GATHER_PATH_BYTES], struct err *e);
+int gather_path(const struct gather *g, const char *name, char path[GATHER_PATH_BYTES], struct err *e);
 /* ERR_CONFLICT: another file has the name. ERR_IO: the disk. Others: the broker's. *was_there: nothing was fetched. */
-int  gather_part(struct gather *g, struct client *c, uint64_t task, const struct part *part, const char *path, bool *was_there, struct err *e);
+int gather_part(struct gather *g, struct client *c, uint64_t task, const struct part *part, const char *path, bool *was_there,
+                struct err *e);
 /* Is the file at path this part, by size and SHA-256? */
 bool gather_same(const char *path, uint64_t size_bytes, const uint8_t sha256[32]);
 /* Can a file be written at path? Its folder exists and is writable, the name is free or a regular file. */
-int  gather_target_check(const char *path, struct err *e);
+int gather_target_check(const char *path, struct err *e);
 
 #endif

@@ -181,11 +181,13 @@ static int cpus(void)
 
 static int start_broker(struct local *l, const struct local_opts *o, struct err *e)
 {
-    char  data[PATH_MAX], *argv[] = {"zfarm-broker", "--listen", l->endpoint, "--data", data, NULL};
-    int   rc = 0;
+    char data[PATH_MAX], *argv[] = {"zfarm-broker", "--listen", l->endpoint, "--data", data, NULL};
+    int  rc = 0;
 
-    if (o->data) snprintf(data, sizeof data, "%s", o->data);
-    else rc = file_join(data, sizeof data, l->dir, "data", e);
+    if (o->data)
+        snprintf(data, sizeof data, "%s", o->data);
+    else
+        rc = file_join(data, sizeof data, l->dir, "data", e);
     return rc ? rc : spawn(l, "zfarm-broker", argv, "broker.log", &l->broker, e);
 }
 
@@ -232,10 +234,13 @@ int local_open(struct local *l, const struct local_opts *o, struct err *e)
     l->show_logs = o->show_logs;
     rc = file_temp_folder("zfarm", l->dir, sizeof l->dir, e);
     if (rc) return rc;
-    if (o->listen) snprintf(l->endpoint, sizeof l->endpoint, "%s", o->listen);
-    else snprintf(l->endpoint, sizeof l->endpoint, "ipc://%s/sock", l->dir);
+    if (o->listen)
+        snprintf(l->endpoint, sizeof l->endpoint, "%s", o->listen);
+    else
+        snprintf(l->endpoint, sizeof l->endpoint, "ipc://%s/sock", l->dir);
     if (!o->listen && strlen(l->endpoint) > SOCKET_MAX) {
-        rc = err_set(e, ERR_LIMIT, "the temporary folder's path is too long for a socket: set TMPDIR to a shorter one (now %.150s)", l->dir);
+        rc =
+            err_set(e, ERR_LIMIT, "the temporary folder's path is too long for a socket: set TMPDIR to a shorter one (now %.150s)", l->dir);
     }
     if (rc == 0) rc = guard_start(l, e);
     if (rc == 0) rc = start_broker(l, o, e);

@@ -22,29 +22,29 @@
 #define LOCAL_WORKERS_MAX 64
 
 struct local_opts {
-    const char *model;             /* a folder */
+    const char *model;              /* a folder */
     const char *device, *precision; /* NULL: the worker's default */
-    int         n_workers;         /* 1..LOCAL_WORKERS_MAX */
-    int         n_threads;         /* per worker; 0: the machine's CPUs shared out */
-    const char *listen, *data;     /* zfarm up: endpoint and folder that stay; NULL: ipc and a temporary folder */
-    bool        show_logs;         /* children write to our stderr; else to files in the folder */
+    int         n_workers;          /* 1..LOCAL_WORKERS_MAX */
+    int         n_threads;          /* per worker; 0: the machine's CPUs shared out */
+    const char *listen, *data;      /* zfarm up: endpoint and folder that stay; NULL: ipc and a temporary folder */
+    bool        show_logs;          /* children write to our stderr; else to files in the folder */
 };
 
 struct local {
-    char   dir[256], endpoint[320]; /* dir: the temporary folder */
-    pid_t  broker, worker[LOCAL_WORKERS_MAX], guard;
-    int    n_workers, guard_fd;
-    bool   show_logs;
-    char   words[300]; /* of the worker that ended last */
+    char  dir[256], endpoint[320]; /* dir: the temporary folder */
+    pid_t broker, worker[LOCAL_WORKERS_MAX], guard;
+    int   n_workers, guard_fd;
+    bool  show_logs;
+    char  words[300]; /* of the worker that ended last */
 };
 
 typedef void local_say_f(void *ctx, const char *text); /* "loading models/demo" */
 
-int  local_open(struct local *l, const struct local_opts *o, struct err *e);
+int local_open(struct local *l, const struct local_opts *o, struct err *e);
 /* Waits until a worker takes work. ERR_DEVICE with the worker's own sentence when one ends instead. */
-int  local_ready(struct local *l, struct client *c, local_say_f *say, void *ctx, volatile sig_atomic_t *stop, struct err *e);
+int local_ready(struct local *l, struct client *c, local_say_f *say, void *ctx, volatile sig_atomic_t *stop, struct err *e);
 /* 0, or the last words of a child that ended: any broker, or the last of the workers. */
-int  local_check(struct local *l, struct err *e);
+int local_check(struct local *l, struct err *e);
 /* drain_ms: how long a worker may finish what it is doing (0 for an embedded farm whose command has ended). *stop again: no waiting. */
 void local_close(struct local *l, int64_t drain_ms, volatile sig_atomic_t *stop);
 

@@ -8,21 +8,25 @@
 typedef int command_f(struct args *a);
 
 static command_f *const run[N_ARGS_COMMANDS] = {
-    [ARGS_GENERATE] = cmd_generate, [ARGS_BATCH] = cmd_batch,   [ARGS_JOBS] = cmd_jobs,       [ARGS_SHOW] = cmd_show, [ARGS_WATCH] = cmd_watch,
-    [ARGS_GATHER] = cmd_gather,     [ARGS_CANCEL] = cmd_cancel, [ARGS_WORKERS] = cmd_workers, [ARGS_UP] = cmd_up,
+    [ARGS_GENERATE] = cmd_generate, [ARGS_BATCH] = cmd_batch,     [ARGS_JOBS] = cmd_jobs,
+    [ARGS_SHOW] = cmd_show,         [ARGS_WATCH] = cmd_watch,     [ARGS_GATHER] = cmd_gather,
+    [ARGS_CANCEL] = cmd_cancel,     [ARGS_WORKERS] = cmd_workers, [ARGS_UP] = cmd_up,
 };
 
 static void help(FILE *f)
 {
     fprintf(f, "zfarm - images from text, on this machine or on a farm of them\n\nUsage: zfarm COMMAND [OPTION...]\n\n");
-    for (int k = 0; k < N_ARGS_COMMANDS; k++) fprintf(f, "  %-10s %s\n", args_command_word((enum args_command)k), args_command_summary((enum args_command)k));
-    fprintf(f, "  %-10s this text, or a command's options\n\n"
-               "Examples:\n"
-               "  zfarm generate -p \"a white cat on a green mat\" -o cat.png\n"
-               "  zfarm batch prompts.txt -o out --sheet\n"
-               "  zfarm help batch\n\n"
-               "Without --broker ENDPOINT (or ZFARM_BROKER) generate and batch start a farm of their own, which ends with them.\n"
-               "Exit codes: 0 ok, 1 failed, 2 wrong usage.\n", "help");
+    for (int k = 0; k < N_ARGS_COMMANDS; k++)
+        fprintf(f, "  %-10s %s\n", args_command_word((enum args_command)k), args_command_summary((enum args_command)k));
+    fprintf(f,
+            "  %-10s this text, or a command's options\n\n"
+            "Examples:\n"
+            "  zfarm generate -p \"a white cat on a green mat\" -o cat.png\n"
+            "  zfarm batch prompts.txt -o out --sheet\n"
+            "  zfarm help batch\n\n"
+            "Without --broker ENDPOINT (or ZFARM_BROKER) generate and batch start a farm of their own, which ends with them.\n"
+            "Exit codes: 0 ok, 1 failed, 2 wrong usage.\n",
+            "help");
 }
 
 static int find(const char *word)
@@ -35,8 +39,10 @@ static int find(const char *word)
     }
     words[N_ARGS_COMMANDS] = "help";
     near = suggest(str_of(word), words, N_ARGS_COMMANDS + 1);
-    if (near) fprintf(stderr, "zfarm: no command \"%.40s\": did you mean %s?\nTry `zfarm help'\n", word, near);
-    else fprintf(stderr, "zfarm: no command \"%.40s\"\nTry `zfarm help'\n", word);
+    if (near)
+        fprintf(stderr, "zfarm: no command \"%.40s\": did you mean %s?\nTry `zfarm help'\n", word, near);
+    else
+        fprintf(stderr, "zfarm: no command \"%.40s\"\nTry `zfarm help'\n", word);
     return -1;
 }
 

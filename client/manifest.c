@@ -24,7 +24,8 @@ static int hold(struct manifest *m, const char *path, struct err *e)
 {
     m->fd = open(path, O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW);
     if (m->fd < 0) return err_errno(e, ERR_IO, "opening %.200s failed", path);
-    if (flock(m->fd, LOCK_EX | LOCK_NB) != 0) return err_set(e, ERR_BUSY, "another zfarm is working on this batch (%.200s is locked)", path);
+    if (flock(m->fd, LOCK_EX | LOCK_NB) != 0)
+        return err_set(e, ERR_BUSY, "another zfarm is working on this batch (%.200s is locked)", path);
     return 0;
 }
 
@@ -46,10 +47,12 @@ int manifest_begin(struct manifest *m, const char *dir, struct err *e)
     hex_of(m->spec, SHA256_BYTES, spec);
     buf_init(&b, 4096);
     rc = file_join(path, sizeof path, dir, MANIFEST_NAME, e);
-    if (rc == 0) rc = buf_printf(&b, FIRST_LINE "\nkey %s\nspec %s\nseed %" PRIu64 "\nimages %" PRIu32 "\nsource %s\nbroker %s\n", key, spec, m->seed,
-                                 m->n_images, m->source, m->broker);
+    if (rc == 0)
+        rc = buf_printf(&b, FIRST_LINE "\nkey %s\nspec %s\nseed %" PRIu64 "\nimages %" PRIu32 "\nsource %s\nbroker %s\n", key, spec,
+                        m->seed, m->n_images, m->source, m->broker);
     if (rc == 0) rc = file_write(path, b.at, b.len, FILE_NEW, e);
-    if (rc == ERR_CONFLICT) rc = err_set(e, rc, "%.200s holds a batch already: --resume continues it, another folder begins a new one", dir);
+    if (rc == ERR_CONFLICT)
+        rc = err_set(e, rc, "%.200s holds a batch already: --resume continues it, another folder begins a new one", dir);
     if (rc == 0) rc = room(m, e);
     if (rc == 0) rc = hold(m, path, e);
     buf_release(&b);
@@ -98,10 +101,14 @@ static int line_read(struct manifest *m, struct str line, uint32_t n, unsigned *
     uint64_t   x = 0;
     bool       ok = true;
 
-    if (n == 1) ok = str_is(line, FIRST_LINE);
-    else if (after(line, "key", &rest)) ok = hex_field(rest, m->key, KEY_BYTES), *seen |= 1;
-    else if (after(line, "spec", &rest)) ok = hex_field(rest, m->spec, SHA256_BYTES), *seen |= 2;
-    else if (after(line, "seed", &rest)) ok = str_to_u64(rest, &m->seed) == 0, *seen |= 4;
+    if (n == 1)
+        ok = str_is(line, FIRST_LINE);
+    else if (after(line, "key", &rest))
+        ok = hex_field(rest, m->key, KEY_BYTES), *seen |= 1;
+    else if (after(line, "spec", &rest))
+        ok = hex_field(rest, m->spec, SHA256_BYTES), *seen |= 2;
+    else if (after(line, "seed", &rest))
+        ok = str_to_u64(rest, &m->seed) == 0, *seen |= 4;
     else if (after(line, "images", &rest)) {
         ok = str_to_u64(rest, &x) == 0 && x > 0 && x <= JOB_TASKS_MAX && !m->done;
         if (ok) {

@@ -26,9 +26,9 @@ struct manifest {
     uint8_t               key[KEY_BYTES], spec[32]; /* spec: batch_hash() */
     uint64_t              seed;                     /* the batch's default seed */
     uint32_t              n_images;
-    char                  source[64], broker[256];  /* broker: "" for an embedded farm */
-    struct manifest_done *done;                     /* n_images */
-    int                   fd;                       /* -1: not open */
+    char                  source[64], broker[256]; /* broker: "" for an embedded farm */
+    struct manifest_done *done;                    /* n_images */
+    int                   fd;                      /* -1: not open */
 };
 
 /* key, spec, seed, n_images, source, broker are filled in by the caller. */

@@ -18,10 +18,14 @@ void print_quoted(struct buf *b, struct str s)
         for (size_t i = 0; i < bad; i++) {
             unsigned char c = (unsigned char)s.at[i];
 
-            if (c == '"' || c == '\\') buf_printf(b, "\\%c", c);
-            else if (c == '\n') buf_puts(b, "\\n");
-            else if (c < 0x20 || c == 0x7f) buf_printf(b, "\\u%04x", c);
-            else buf_putc(b, (char)c);
+            if (c == '"' || c == '\\')
+                buf_printf(b, "\\%c", c);
+            else if (c == '\n')
+                buf_puts(b, "\\n");
+            else if (c < 0x20 || c == 0x7f)
+                buf_printf(b, "\\u%04x", c);
+            else
+                buf_putc(b, (char)c);
         }
         if (bad < s.len) buf_putc(b, '?');
         s = str_sub(s, bad + 1, s.len);
@@ -50,8 +54,10 @@ void print_safe(struct buf *b, struct str s, size_t max_cols)
             for (; col < max_cols; col++) buf_putc(b, '.');
             return;
         }
-        if (c < 0x20 || c == 0x7f || (n == 1 && c >= 0x80) || (n == 2 && c == 0xC2 && (unsigned char)rest.at[1] < 0xA0)) buf_putc(b, '?');
-        else buf_put(b, rest.at, n);
+        if (c < 0x20 || c == 0x7f || (n == 1 && c >= 0x80) || (n == 2 && c == 0xC2 && (unsigned char)rest.at[1] < 0xA0))
+            buf_putc(b, '?');
+        else
+            buf_put(b, rest.at, n);
         at += n;
     }
 }
@@ -68,13 +74,20 @@ void print_span(struct buf *b, int64_t ms)
 {
     int64_t s = ms / 1000;
 
-    if (ms < 0) buf_puts(b, "-");
-    else if (ms < 1000) buf_printf(b, "%" PRId64 " ms", ms);
-    else if (ms < 10000) buf_printf(b, "%.1f s", (double)ms / 1000.0);
-    else if (s < 60) buf_printf(b, "%" PRId64 " s", s);
-    else if (s < 3600) buf_printf(b, "%" PRId64 " min %02" PRId64 " s", s / 60, s % 60);
-    else if (s < 86400) buf_printf(b, "%" PRId64 " h %02" PRId64 " min", s / 3600, s / 60 % 60);
-    else buf_printf(b, "%" PRId64 " d %" PRId64 " h", s / 86400, s / 3600 % 24);
+    if (ms < 0)
+        buf_puts(b, "-");
+    else if (ms < 1000)
+        buf_printf(b, "%" PRId64 " ms", ms);
+    else if (ms < 10000)
+        buf_printf(b, "%.1f s", (double)ms / 1000.0);
+    else if (s < 60)
+        buf_printf(b, "%" PRId64 " s", s);
+    else if (s < 3600)
+        buf_printf(b, "%" PRId64 " min %02" PRId64 " s", s / 60, s % 60);
+    else if (s < 86400)
+        buf_printf(b, "%" PRId64 " h %02" PRId64 " min", s / 3600, s / 60 % 60);
+    else
+        buf_printf(b, "%" PRId64 " d %" PRId64 " h", s / 86400, s / 3600 % 24);
 }
 
 /* text padded to cols; right: to the right side. */
@@ -149,8 +162,9 @@ void print_job_json(struct buf *b, const struct job_info *j)
     clock_iso(j->created_wall_ms, made);
     buf_printf(b, "{\"job\":%" PRIu64 ",\"key\":\"%s\",\"name\":", j->job, key);
     print_quoted(b, j->name);
-    buf_printf(b, ",\"state\":\"%s\",\"created\":\"%s\",\"images\":%" PRIu32 ",\"queued\":%" PRIu32 ",\"running\":%" PRIu32 ",\"done\":%" PRIu32,
-               job_state(j), made, j->n_tasks, j->n_queued, j->n_running, j->n_done);
+    buf_printf(
+        b, ",\"state\":\"%s\",\"created\":\"%s\",\"images\":%" PRIu32 ",\"queued\":%" PRIu32 ",\"running\":%" PRIu32 ",\"done\":%" PRIu32,
+        job_state(j), made, j->n_tasks, j->n_queued, j->n_running, j->n_done);
     buf_printf(b, ",\"failed\":%" PRIu32 ",\"canceled\":%" PRIu32 ",\"gathered\":%" PRIu32, j->n_failed, j->n_canceled, j->n_collected);
     if (j->eta_ms >= 0) buf_printf(b, ",\"eta_ms\":%" PRId64, j->eta_ms);
     if (j->images_per_s > 0) buf_printf(b, ",\"images_per_s\":%.4g", (double)j->images_per_s);
@@ -178,8 +192,10 @@ void print_task_line(struct buf *b, const struct shown *t)
     cell_u(b, t->info.attempts, 5);
     cell_span(b, t->info.state == TASK_DONE ? (int64_t)t->info.took_ms : -1, 10);
     cell(b, t->info.worker, 16, false);
-    if (t->info.state == TASK_FAILED) print_safe(b, t->info.error, 200);
-    else print_safe(b, t->spec.prompt, 60);
+    if (t->info.state == TASK_FAILED)
+        print_safe(b, t->info.error, 200);
+    else
+        print_safe(b, t->spec.prompt, 60);
     buf_putc(b, '\n');
 }
 
@@ -188,9 +204,11 @@ void print_task_json(struct buf *b, const struct shown *t)
     const struct spec *s = &t->spec;
     char               rng[64];
 
-    buf_printf(b, "{\"index\":%" PRIu32 ",\"task\":%" PRIu64 ",\"state\":\"%s\",\"gathered\":%s,\"seed\":%" PRIu64 ",\"width\":%" PRId32
-               ",\"height\":%" PRId32, t->info.index, t->info.task, task_state_name(t->info.state), t->info.collected ? "true" : "false",
-               t->info.seed, s->width_px, s->height_px);
+    buf_printf(b,
+               "{\"index\":%" PRIu32 ",\"task\":%" PRIu64 ",\"state\":\"%s\",\"gathered\":%s,\"seed\":%" PRIu64 ",\"width\":%" PRId32
+               ",\"height\":%" PRId32,
+               t->info.index, t->info.task, task_state_name(t->info.state), t->info.collected ? "true" : "false", t->info.seed, s->width_px,
+               s->height_px);
     if (s->steps) buf_printf(b, ",\"steps\":%" PRId32, s->steps);
     if (s->guidance >= 0) buf_printf(b, ",\"guidance\":%.9g", (double)s->guidance);
     if (s->cfg_norm >= 0) buf_printf(b, ",\"cfg_normalization\":%.9g", (double)s->cfg_norm);
@@ -264,8 +282,10 @@ void print_worker_json(struct buf *b, const struct worker_info *w)
     print_quoted(b, w->about);
     buf_puts(b, ",\"version\":");
     print_quoted(b, w->version);
-    buf_printf(b, ",\"capacity\":%" PRIu32 ",\"held\":%" PRIu32 ",\"done\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"ms_per_image\":%" PRIu32
-               ",\"silent_ms\":%" PRId64 ",\"models\":[", w->capacity, w->n_held, w->n_done, w->n_failed, w->ms_per_image, w->silent_ms);
+    buf_printf(b,
+               ",\"capacity\":%" PRIu32 ",\"held\":%" PRIu32 ",\"done\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"ms_per_image\":%" PRIu32
+               ",\"silent_ms\":%" PRId64 ",\"models\":[",
+               w->capacity, w->n_held, w->n_done, w->n_failed, w->ms_per_image, w->silent_ms);
     for (size_t k = 0; k < w->n_models; k++) {
         char digest[SHA256_HEX];
 
@@ -274,7 +294,8 @@ void print_worker_json(struct buf *b, const struct worker_info *w)
         print_quoted(b, w->model[k].name);
         buf_puts(b, ",\"profile\":");
         print_quoted(b, w->model[k].profile);
-        buf_printf(b, ",\"digest\":\"%s\",\"steps\":%" PRId32 ",\"guidance\":%.9g}", digest, w->model[k].steps, (double)w->model[k].guidance);
+        buf_printf(b, ",\"digest\":\"%s\",\"steps\":%" PRId32 ",\"guidance\":%.9g}", digest, w->model[k].steps,
+                   (double)w->model[k].guidance);
     }
     buf_puts(b, "]}\n");
 }

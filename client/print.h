@@ -18,10 +18,10 @@ void print_span(struct buf *b, int64_t ms);
 /* Characters of a UTF-8 text; every one counts as one column. */
 size_t print_cols(struct str s);
 
-void print_job_line(struct buf *b, const struct job_info *j, int64_t now_wall_ms);   /* a row of `zfarm jobs` */
+void print_job_line(struct buf *b, const struct job_info *j, int64_t now_wall_ms); /* a row of `zfarm jobs` */
 void print_jobs_head(struct buf *b);
-void print_job_json(struct buf *b, const struct job_info *j);                         /* one object, one line */
-void print_task_line(struct buf *b, const struct shown *t);                           /* a row of `zfarm show` */
+void print_job_json(struct buf *b, const struct job_info *j); /* one object, one line */
+void print_task_line(struct buf *b, const struct shown *t);   /* a row of `zfarm show` */
 void print_tasks_head(struct buf *b);
 void print_task_json(struct buf *b, const struct shown *t);
 void print_worker_line(struct buf *b, const struct worker_info *w);

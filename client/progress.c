@@ -4,18 +4,19 @@
 #include "client/progress.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "client/print.h"
 
-#define REDRAW_MS      100
-#define SAY_MS         5000 /* PLAIN: between two lines of a large job */
-#define SMALL_JOB      20   /* PLAIN: each image of such a job gets its line */
-#define FAILURES_SAID  10
-#define BAR_CELLS      24
-#define COLS_DEFAULT   80
+#define REDRAW_MS     100
+#define SAY_MS        5000 /* PLAIN: between two lines of a large job */
+#define SMALL_JOB     20   /* PLAIN: each image of such a job gets its line */
+#define FAILURES_SAID 10
+#define BAR_CELLS     24
+#define COLS_DEFAULT  80
 
 void bar_init(struct bar *p, enum bar_mode mode, FILE *out, FILE *data)
 {
@@ -48,13 +49,21 @@ static double rate(const struct bar *p, int64_t now_ms)
 
 static void put_rate(const struct bar *p, int64_t now_ms, struct buf *out)
 {
-    double r = rate(p, now_ms), left = p->n_images - (p->units + p->n_there);
+    double  r = rate(p, now_ms), left = p->n_images - (p->units + p->n_there);
+    int64_t eta_s;
 
     if (r <= 0 || left <= 0) return;
-    if (r >= 0.5) buf_printf(out, "%.1f images/s", r);
-    else buf_printf(out, "%.1f s/image", 1.0 / r);
-    buf_puts(out, ", ETA ");
-    print_span(out, ((int64_t)(left * 1000.0 / r) + 999) / 1000 * 1000); /* whole seconds, rounded up */
+    if (r >= 0.5)
+        buf_printf(out, "%.1f images/s", r);
+    else
+        buf_printf(out, "%.1f s/image", 1.0 / r);
+    eta_s = (int64_t)ceil(left / r);
+    if (eta_s < 60)
+        buf_printf(out, ", ETA %" PRId64 " s", eta_s);
+    else {
+        buf_puts(out, ", ETA ");
+        print_span(out, eta_s * 1000);
+    }
 }
 
 static void cut(const struct buf *whole, size_t cols, struct buf *out)
@@ -65,7 +74,8 @@ static void cut(const struct buf *whole, size_t cols, struct buf *out)
 void bar_line(const struct bar *p, int64_t now_ms, size_t cols, struct buf *out)
 {
     struct buf b;
-    size_t     full = p->n_images ? (size_t)(((double)n_final(p) + p->units - p->n_done - p->n_failed - p->n_canceled) * BAR_CELLS / p->n_images) : 0;
+    size_t     full =
+        p->n_images ? (size_t)(((double)n_final(p) + p->units - p->n_done - p->n_failed - p->n_canceled) * BAR_CELLS / p->n_images) : 0;
 
     buf_init(&b, 4096);
     if (p->job) buf_printf(&b, "job %" PRIu64 " ", p->job);
@@ -228,7 +238,8 @@ void bar_failed(struct bar *p, uint32_t index, struct str sentence, int64_t now_
 {
     struct buf b;
 
-    if (p->n_failed == 0) snprintf(p->first_failure, sizeof p->first_failure, "%.*s", (int)(sentence.len < 300 ? sentence.len : 300), sentence.at);
+    if (p->n_failed == 0)
+        snprintf(p->first_failure, sizeof p->first_failure, "%.*s", (int)(sentence.len < 300 ? sentence.len : 300), sentence.at);
     p->n_failed++;
     p->units = p->n_done + p->n_failed + p->n_canceled;
     if (p->first_ms == 0) p->units_first = p->units;
@@ -259,22 +270,28 @@ void bar_canceled(struct bar *p, uint32_t n, int64_t now_ms)
 
 static void running_text(struct bar *p, const struct progress *row, size_t n)
 {
-    size_t used = 0;
+    size_t used = 0, shown = 0, active = 0;
 
     p->running[0] = '\0';
-    for (size_t k = 0; k < n && k < 4; k++) {
+    for (size_t k = 0; k < n; k++) {
         int w;
 
+        if (row[k].stage == STAGE_WAITING) continue; /* a worker holds it, and makes another */
+        active++;
+        if (shown == 4) continue;
+        shown++;
+
         if (row[k].stage == STAGE_DENOISE) {
-            w = snprintf(p->running + used, sizeof p->running - used, "%s#%" PRIu32 " step %" PRIu32 "/%" PRIu32, used ? ", " : "", row[k].index,
-                         row[k].step, row[k].steps);
+            w = snprintf(p->running + used, sizeof p->running - used, "%s#%" PRIu32 " step %" PRIu32 "/%" PRIu32, used ? ", " : "",
+                         row[k].index, row[k].step, row[k].steps);
         } else {
-            w = snprintf(p->running + used, sizeof p->running - used, "%s#%" PRIu32 " %s", used ? ", " : "", row[k].index, stage_name(row[k].stage));
+            w = snprintf(p->running + used, sizeof p->running - used, "%s#%" PRIu32 " %s", used ? ", " : "", row[k].index,
+                         stage_name(row[k].stage));
         }
         if (w < 0 || (size_t)w >= sizeof p->running - used) break;
         used += (size_t)w;
     }
-    if (n > 4) snprintf(p->running + used, sizeof p->running - used, ", %zu more", n - 4);
+    if (active > shown) snprintf(p->running + used, sizeof p->running - used, ", %zu more", active - shown);
 }
 
 static void running_json(struct bar *p, const struct progress *row, size_t n)
@@ -283,8 +300,9 @@ static void running_json(struct bar *p, const struct progress *row, size_t n)
         struct buf b;
 
         buf_init(&b, 4096);
-        buf_printf(&b, "{\"event\":\"progress\",\"index\":%" PRIu32 ",\"stage\":\"%s\",\"step\":%" PRIu32 ",\"steps\":%" PRIu32 ",\"worker\":", row[k].index,
-                   stage_name(row[k].stage), row[k].step, row[k].steps);
+        buf_printf(&b,
+                   "{\"event\":\"progress\",\"index\":%" PRIu32 ",\"stage\":\"%s\",\"step\":%" PRIu32 ",\"steps\":%" PRIu32 ",\"worker\":",
+                   row[k].index, stage_name(row[k].stage), row[k].step, row[k].steps);
         print_quoted(&b, row[k].worker);
         buf_puts(&b, "}\n");
         write_out(p->data, &b);
@@ -351,8 +369,10 @@ void bar_end(struct bar *p, int64_t now_ms)
     p->ended = true;
     buf_init(&b, 4096);
     if (p->mode == BAR_JSON) {
-        buf_printf(&b, "{\"event\":\"end\",\"job\":%" PRIu64 ",\"images\":%" PRIu32 ",\"done\":%" PRIu32 ",\"failed\":%" PRIu32 ",\"canceled\":%" PRIu32
-                   ",\"took_ms\":%" PRId64 "}\n", p->job, p->n_images, p->n_there + p->n_done, p->n_failed, p->n_canceled, now_ms - p->begun_ms);
+        buf_printf(&b,
+                   "{\"event\":\"end\",\"job\":%" PRIu64 ",\"images\":%" PRIu32 ",\"done\":%" PRIu32 ",\"failed\":%" PRIu32
+                   ",\"canceled\":%" PRIu32 ",\"took_ms\":%" PRId64 "}\n",
+                   p->job, p->n_images, p->n_there + p->n_done, p->n_failed, p->n_canceled, now_ms - p->begun_ms);
         write_out(p->data, &b);
     } else if (p->mode == BAR_TTY && p->shown[0]) {
         buf_putc(&b, '\n');

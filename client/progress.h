@@ -23,25 +23,25 @@ enum bar_mode { BAR_AUTO, BAR_TTY, BAR_PLAIN, BAR_JSON, BAR_SILENT };
 
 struct bar {
     enum bar_mode mode;
-    FILE              *out, *data; /* lines for people; JSON */
-    uint64_t           job;
-    uint32_t           n_images, n_there, n_done, n_failed, n_canceled; /* n_there: were there before we began */
-    int64_t            begun_ms, first_ms, said_ms, drawn_ms;           /* first_ms: the first sign of work; 0: none yet */
-    double             units, units_first;                              /* images done plus shares of the running ones */
-    bool               ended;      /* bar_end() was called */
-    char               running[160]; /* "#3 denoise 4/8, #5 text" */
-    char               note[160];  /* the state beside the bar: "the broker is away, waiting" */
-    char               shown[512]; /* the line on the terminal */
-    uint32_t           n_failures_said;
-    char               first_failure[320];
-    int                cols;       /* 0: ask the terminal */
+    FILE         *out, *data; /* lines for people; JSON */
+    uint64_t      job;
+    uint32_t      n_images, n_there, n_done, n_failed, n_canceled; /* n_there: were there before we began */
+    int64_t       begun_ms, first_ms, said_ms, drawn_ms;           /* first_ms: the first sign of work; 0: none yet */
+    double        units, units_first;                              /* images done plus shares of the running ones */
+    bool          ended;                                           /* bar_end() was called */
+    char          running[160];                                    /* "#3 denoise 4/8, #5 text" */
+    char          note[160];                                       /* the state beside the bar: "the broker is away, waiting" */
+    char          shown[512];                                      /* the line on the terminal */
+    uint32_t      n_failures_said;
+    char          first_failure[320];
+    int           cols; /* 0: ask the terminal */
 };
 
 /* AUTO: TTY when out is a terminal, else PLAIN. */
 void bar_init(struct bar *p, enum bar_mode mode, FILE *out, FILE *data);
 void bar_begin(struct bar *p, uint64_t job, uint32_t n_images, uint32_t n_there, int64_t now_ms);
-void bar_image(struct bar *p, uint32_t index, const char *file, uint64_t seed, uint32_t took_ms, struct str worker,
-                    const char *sha256_hex, int64_t now_ms);
+void bar_image(struct bar *p, uint32_t index, const char *file, uint64_t seed, uint32_t took_ms, struct str worker, const char *sha256_hex,
+               int64_t now_ms);
 void bar_there(struct bar *p, uint32_t n, int64_t now_ms); /* n more were there already */
 void bar_failed(struct bar *p, uint32_t index, struct str sentence, int64_t now_ms);
 void bar_canceled(struct bar *p, uint32_t n, int64_t now_ms);

@@ -46,8 +46,8 @@ int report_grid(uint32_t n, struct report_grid *g, struct err *e)
 
 /* Sum of src over the source interval [at, at + 1) * from / to along one side, in units of 1/to of a pixel. */
 struct span {
-    int first, n;      /* source pixels touched */
-    int head, tail;    /* weight of the first and the last, of `to` per whole pixel */
+    int first, n;   /* source pixels touched */
+    int head, tail; /* weight of the first and the last, of `to` per whole pixel */
 };
 
 static struct span span_of(int at, int from, int to)
@@ -167,8 +167,10 @@ int report_sheet(const char *path, char *const *file, const uint32_t *index, uin
         int x = g.gutter_px + (int)k % g.cols * (g.thumb_px + g.gutter_px);
         int y = g.gutter_px + (int)k / g.cols * (g.thumb_px + g.text_px + g.gutter_px);
 
-        if (file[k]) rc = place(&sheet, file[k], &g, x, y, e);
-        else fill(&sheet, x, y, g.thumb_px, g.thumb_px, FRAME);
+        if (file[k])
+            rc = place(&sheet, file[k], &g, x, y, e);
+        else
+            fill(&sheet, x, y, g.thumb_px, g.thumb_px, FRAME);
         if (g.text_px) number(&sheet, x, y + g.thumb_px + (g.text_px > 7 ? 4 : 2), g.text_px > 7 ? 2 : 1, index[k]);
     }
     if (rc == 0) rc = png_write(&sheet, NULL, 0, 6, &bytes, e);

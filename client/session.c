@@ -68,7 +68,8 @@ int session_model(const struct args *a, struct row *row, char dir[1024], struct 
     }
     if (a->broker) return field_set(row, str_of("model"), str_of(said), e);
     if (!file_is_folder(said)) {
-        return err_set(e, ERR_NOTFOUND, "no model folder at %.200s%s", said, folder ? "" : ": give a folder, or --broker for a farm that knows the name");
+        return err_set(e, ERR_NOTFOUND, "no model folder at %.200s%s", said,
+                       folder ? "" : ": give a folder, or --broker for a farm that knows the name");
     }
     if (strlen(said) >= 1024) return err_set(e, ERR_LIMIT, "the model folder's path is too long");
     snprintf(dir, 1024, "%s", said);
@@ -99,13 +100,18 @@ static void say(void *ctx, const char *text)
 int session_open(struct session *s, const char *model_dir, struct err *e)
 {
     const struct args *a = s->a;
-    struct client_opts o = {.endpoint = a->broker, .timeout_ms = a->timeout_ms, .patience_ms = a->patience_ms, .away = on_away, .idle = on_idle,
-                            .ctx = s, .stop = &session_stop};
+    struct client_opts o = {.endpoint = a->broker,
+                            .timeout_ms = a->timeout_ms,
+                            .patience_ms = a->patience_ms,
+                            .away = on_away,
+                            .idle = on_idle,
+                            .ctx = s,
+                            .stop = &session_stop};
     int                rc = 0;
 
     if (!a->broker) {
-        struct local_opts lo = {.model = model_dir, .device = a->device, .precision = a->precision, .n_workers = a->n_workers,
-                                .n_threads = a->n_threads};
+        struct local_opts lo = {
+            .model = model_dir, .device = a->device, .precision = a->precision, .n_workers = a->n_workers, .n_threads = a->n_threads};
 
         if (a->command == ARGS_UP) {
             lo.listen = a->listen ? a->listen : ARGS_BROKER_DEFAULT;

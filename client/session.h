@@ -26,11 +26,11 @@ struct session {
 /* Signals and bar. Nothing is started. */
 void session_begin(struct session *s, const struct args *a);
 /* The model as a folder (embedded) or a name (broker) into the row's spec; nothing is started yet. dir receives the folder, "" with a broker. */
-int  session_model(const struct args *a, struct row *row, char dir[1024], struct err *e);
+int session_model(const struct args *a, struct row *row, char dir[1024], struct err *e);
 /* Starts the farm when there is no broker (model_dir), connects, waits until a worker of an own farm is ready. */
-int  session_open(struct session *s, const char *model_dir, struct err *e);
+int session_open(struct session *s, const char *model_dir, struct err *e);
 /* Ends what was started; prints the sentence of a failure; the exit code: 0 or 1 (2 for ERR_ARG when usage). */
-int  session_close(struct session *s, int rc, const struct err *e);
+int session_close(struct session *s, int rc, const struct err *e);
 /* A failure's sentence on stderr, and as an event with --json. */
 void session_complain(const struct args *a, const char *text);
 

@@ -16,24 +16,24 @@
 #define FAKE_PART_BYTES (700 * 1024 + 13) /* several chunks, more than the first credit would hold twice over */
 
 struct fake {
-    char        endpoint[256];
-    uint32_t    n_tasks;
-    atomic_int  end;
+    char       endpoint[256];
+    uint32_t   n_tasks;
+    atomic_int end;
     /* misbehaviour; each is counted down */
-    atomic_int  forget;    /* answer with UNKNOWN_SESSION */
-    atomic_int  busy;      /* answer with BUSY */
-    atomic_int  mute;      /* do not answer */
-    atomic_int  refuse;    /* answer SUBMIT with INVALID */
-    atomic_int  corrupt;   /* break a byte of a part */
-    atomic_int  gone;      /* answer FETCH with NOT_FOUND */
-    atomic_int  fail_task; /* index + 1 of a task that failed */
+    atomic_int forget;    /* answer with UNKNOWN_SESSION */
+    atomic_int busy;      /* answer with BUSY */
+    atomic_int mute;      /* do not answer */
+    atomic_int refuse;    /* answer SUBMIT with INVALID */
+    atomic_int corrupt;   /* break a byte of a part */
+    atomic_int gone;      /* answer FETCH with NOT_FOUND */
+    atomic_int fail_task; /* index + 1 of a task that failed */
     /* what was seen */
-    atomic_int  n_hello, n_submit, n_items, n_fetch, n_collected;
-    uint64_t    transfer, task; /* being sent */
-    size_t      sent;
-    uint64_t    credit;
-    struct part part;
-    pthread_t   thread;
+    atomic_int   n_hello, n_submit, n_items, n_fetch, n_collected;
+    uint64_t     transfer, task; /* being sent */
+    size_t       sent;
+    uint64_t     credit;
+    struct part  part;
+    pthread_t    thread;
     struct peer *peer;
 };
 
@@ -72,7 +72,8 @@ static inline void fake_chunks(struct fake *f, const struct route *to)
         if (n > CHUNK_MAX_BYTES) n = CHUNK_MAX_BYTES;
         if (n > f->credit) n = f->credit;
         if (f->sent == 0 && fake_take(&f->corrupt)) at[3] ^= 1;
-        m.chunk = (struct chunk){.transfer = f->transfer, .offset = f->sent, .last = f->sent + n == FAKE_PART_BYTES, .bytes = {(char *)at + f->sent, n}};
+        m.chunk = (struct chunk){
+            .transfer = f->transfer, .offset = f->sent, .last = f->sent + n == FAKE_PART_BYTES, .bytes = {(char *)at + f->sent, n}};
         if (peer_send(f->peer, to, &m, NULL)) break;
         f->sent += n;
         f->credit -= n;
@@ -82,7 +83,7 @@ static inline void fake_chunks(struct fake *f, const struct route *to)
 
 static inline void fake_answer(struct fake *f, const struct route *from, const struct msg *m)
 {
-    struct msg       r = {.correlation = m->correlation};
+    struct msg        r = {.correlation = m->correlation};
     struct task_info *all = NULL;
 
     if (m->kind == MSG_CREDIT) {
@@ -104,7 +105,8 @@ static inline void fake_answer(struct fake *f, const struct route *from, const s
     case MSG_HELLO:
         atomic_fetch_add(&f->n_hello, 1);
         r.kind = MSG_WELCOME;
-        r.welcome = (struct welcome){.major = WIRE_MAJOR, .minor = WIRE_MINOR, .boot_id = 1, .store = "0123456789abcde", .beat_ms = BEAT_MS};
+        r.welcome =
+            (struct welcome){.major = WIRE_MAJOR, .minor = WIRE_MINOR, .boot_id = 1, .store = "0123456789abcde", .beat_ms = BEAT_MS};
         break;
     case MSG_SUBMIT:
         atomic_fetch_add(&f->n_submit, 1);
@@ -122,12 +124,24 @@ static inline void fake_answer(struct fake *f, const struct route *from, const s
         r.kind = MSG_EVENTS_OK;
         memcpy(r.events_ok.store, "0123456789abcde", 16);
         r.events_ok.job = (struct job_info){.job = 7, .n_tasks = f->n_tasks, .n_done = f->n_tasks, .eta_ms = -1};
-        for (uint64_t k = m->events.cursor; k < f->n_tasks && r.events_ok.n_events < m->events.limit && r.events_ok.n_events < EVENTS_MAX; k++) {
+        for (uint64_t k = m->events.cursor; k < f->n_tasks && r.events_ok.n_events < m->events.limit && r.events_ok.n_events < EVENTS_MAX;
+             k++) {
             bool failed = atomic_load(&f->fail_task) == (int)k + 1;
 
-            all[r.events_ok.n_events++] = (struct task_info){.seq = k + 1, .job = 7, .task = k + 1, .index = (uint32_t)k, .seed = 100 + k,
-                .state = failed ? TASK_FAILED : TASK_DONE, .width_px = 64, .height_px = 64, .part = {fake_part((uint32_t)k)}, .n_parts = !failed,
-                .took_ms = 5, .attempts = 1, .worker = {"w", 1}, .error = {"not finite", failed ? 10 : 0}};
+            all[r.events_ok.n_events++] = (struct task_info){.seq = k + 1,
+                                                             .job = 7,
+                                                             .task = k + 1,
+                                                             .index = (uint32_t)k,
+                                                             .seed = 100 + k,
+                                                             .state = failed ? TASK_FAILED : TASK_DONE,
+                                                             .width_px = 64,
+                                                             .height_px = 64,
+                                                             .part = {fake_part((uint32_t)k)},
+                                                             .n_parts = !failed,
+                                                             .took_ms = 5,
+                                                             .attempts = 1,
+                                                             .worker = {"w", 1},
+                                                             .error = {"not finite", failed ? 10 : 0}};
         }
         r.events_ok.event = all;
         r.events_ok.next_cursor = m->events.cursor + r.events_ok.n_events;
@@ -158,7 +172,8 @@ static inline void fake_answer(struct fake *f, const struct route *from, const s
         r.kind = MSG_CANCEL_OK;
         r.cancel_ok = (struct cancel_ok){.n_canceled = 2, .n_canceling = 1, .n_finished = 3};
         break;
-    default: return;
+    default:
+        return;
     }
     peer_send(f->peer, from, &r, NULL);
     if (r.kind == MSG_FETCH_OK) fake_chunks(f, from);
@@ -176,8 +191,10 @@ static inline void *fake_run(void *ctx)
         struct msg   m;
 
         arena_reset(&a, 0);
-        if (peer_recv(f->peer, &a, &from, &m, NULL) == 0) fake_answer(f, &from, &m);
-        else peer_wait(f->peer, 20);
+        if (peer_recv(f->peer, &a, &from, &m, NULL) == 0)
+            fake_answer(f, &from, &m);
+        else
+            peer_wait(f->peer, 20);
     }
     arena_release(&a);
     peer_close(f->peer);
@@ -186,7 +203,7 @@ static inline void *fake_run(void *ctx)
 
 static inline int fake_open(struct fake *f, const char *dir)
 {
-    snprintf(f->endpoint, sizeof f->endpoint, "ipc://%s/fake", dir);
+    snprintf(f->endpoint, sizeof f->endpoint, "ipc://%.240s/fake", dir);
     if (peer_bind(&f->peer, f->endpoint, NULL, NULL)) return -1;
     atomic_store(&f->end, 0);
     return pthread_create(&f->thread, NULL, fake_run, f);

@@ -21,13 +21,15 @@ static void on_away(void *ctx, bool away)
 {
     struct rig *s = ctx;
 
-    if (away) s->n_away++;
-    else s->n_back++;
+    if (away)
+        s->n_away++;
+    else
+        s->n_back++;
 }
 
 static int set_up(void **state)
 {
-    struct rig      *s = calloc(1, sizeof *s);
+    struct rig        *s = calloc(1, sizeof *s);
     struct client_opts o = {.timeout_ms = 5000, .patience_ms = 20000, .away = on_away, .ctx = s};
 
     if (!s || file_temp_folder("zfarm-test", s->dir, sizeof s->dir, NULL)) return -1;
@@ -63,11 +65,11 @@ static struct item *items(size_t n, const char *prompt)
 
 static void submits_in_pieces(void **state)
 {
-    struct rig *s = *state;
-    struct item  *it = items(600, "cat");
-    uint8_t       key[KEY_BYTES] = "k";
-    uint64_t      job = 0;
-    struct err    e = {0};
+    struct rig  *s = *state;
+    struct item *it = items(600, "cat");
+    uint8_t      key[KEY_BYTES] = "k";
+    uint64_t     job = 0;
+    struct err   e = {0};
 
     assert_int_equal(client_submit(s->c, key, "cats", it, 600, &job, &e), 0);
     assert_true(job == 7);
@@ -78,12 +80,12 @@ static void submits_in_pieces(void **state)
 
 static void large_prompts_stay_below_a_megabyte(void **state)
 {
-    struct rig *s = *state;
-    char         *prompt = malloc(PROMPT_MAX_BYTES + 1);
-    uint8_t       key[KEY_BYTES] = "k";
-    uint64_t      job = 0;
-    struct item  *it;
-    struct err    e = {0};
+    struct rig  *s = *state;
+    char        *prompt = malloc(PROMPT_MAX_BYTES + 1);
+    uint8_t      key[KEY_BYTES] = "k";
+    uint64_t     job = 0;
+    struct item *it;
+    struct err   e = {0};
 
     memset(prompt, 'x', PROMPT_MAX_BYTES);
     prompt[PROMPT_MAX_BYTES] = '\0';
@@ -97,11 +99,11 @@ static void large_prompts_stay_below_a_megabyte(void **state)
 
 static void refusal_is_the_brokers_sentence(void **state)
 {
-    struct rig *s = *state;
-    struct item  *it = items(1, "cat");
-    uint8_t       key[KEY_BYTES] = "k";
-    uint64_t      job = 0;
-    struct err    e = {0};
+    struct rig  *s = *state;
+    struct item *it = items(1, "cat");
+    uint8_t      key[KEY_BYTES] = "k";
+    uint64_t     job = 0;
+    struct err   e = {0};
 
     atomic_store(&s->f.refuse, 1);
     assert_int_equal(client_submit(s->c, key, "cats", it, 1, &job, &e), ERR_ARG);
@@ -112,8 +114,8 @@ static void refusal_is_the_brokers_sentence(void **state)
 static void forgotten_session_is_renewed(void **state)
 {
     struct rig *s = *state;
-    struct msg    m;
-    struct err    e = {0};
+    struct msg  m;
+    struct err  e = {0};
 
     atomic_store(&s->f.forget, 1);
     if (client_jobs(s->c, 0, 10, &m, &e)) fail_msg("%s", e.text);
@@ -123,8 +125,8 @@ static void forgotten_session_is_renewed(void **state)
 static void busy_broker_is_asked_again(void **state)
 {
     struct rig *s = *state;
-    struct msg    m;
-    struct err    e = {0};
+    struct msg  m;
+    struct err  e = {0};
 
     atomic_store(&s->f.busy, 2);
     if (client_jobs(s->c, 0, 10, &m, &e)) fail_msg("%s", e.text);
@@ -133,7 +135,7 @@ static void busy_broker_is_asked_again(void **state)
 
 static void silence_is_told_and_survived(void **state)
 {
-    struct rig    *s = *state;
+    struct rig      *s = *state;
     struct cancel_ok c;
     struct err       e = {0};
 
@@ -148,10 +150,10 @@ static void silence_is_told_and_survived(void **state)
 static void fetches_whole_parts(void **state)
 {
     struct rig *s = *state;
-    struct part   p = fake_part(4);
-    uint8_t      *want = malloc(FAKE_PART_BYTES);
-    struct buf    b;
-    struct err    e = {0};
+    struct part p = fake_part(4);
+    uint8_t    *want = malloc(FAKE_PART_BYTES);
+    struct buf  b;
+    struct err  e = {0};
 
     buf_init(&b, PART_MAX_BYTES);
     fake_bytes(4, want);

@@ -21,7 +21,7 @@ struct rig {
 
 static int set_up(void **state)
 {
-    struct rig      *s = calloc(1, sizeof *s);
+    struct rig        *s = calloc(1, sizeof *s);
     struct client_opts o = {0};
 
     if (!s || file_temp_folder("zfarm-test", s->dir, sizeof s->dir, NULL) || fake_open(&s->f, s->dir)) return -1;
@@ -52,7 +52,7 @@ static int follow(struct rig *s, struct follow *f, struct gather *g, struct err 
 
 static void whole_job_twice(void **state)
 {
-    struct rig *s = *state;
+    struct rig   *s = *state;
     struct gather g;
     struct follow f;
     struct err    e = {0};
@@ -79,7 +79,7 @@ static void whole_job_twice(void **state)
 
 static void foreign_file_stays(void **state)
 {
-    struct rig *s = *state;
+    struct rig   *s = *state;
     struct gather g;
     struct follow f;
     struct err    e = {0};
@@ -108,7 +108,7 @@ static void foreign_file_stays(void **state)
 
 static void failures_and_broken_bytes(void **state)
 {
-    struct rig *s = *state;
+    struct rig   *s = *state;
     struct gather g;
     struct follow f;
     struct err    e = {0};
@@ -126,7 +126,7 @@ static void failures_and_broken_bytes(void **state)
 
 static void keep_and_watch(void **state)
 {
-    struct rig *s = *state;
+    struct rig   *s = *state;
     struct gather g;
     struct follow f = {.client = s->c, .job = 7, .bar = &s->bar};
     struct err    e = {0};
@@ -146,7 +146,7 @@ static void keep_and_watch(void **state)
 
 static void places(void **state)
 {
-    struct rig *s = *state;
+    struct rig   *s = *state;
     struct gather g;
     struct err    e = {0};
     char          path[GATHER_PATH_BYTES];

@@ -28,7 +28,8 @@ static void thumbs_are_area_averages(void **state)
 {
     static const struct {
         int w, h, side, out_w, out_h;
-    } row[] = {{64, 64, 16, 16, 16}, {96, 48, 32, 32, 16}, {48, 96, 32, 16, 32}, {100, 70, 64, 64, 44}, {20, 10, 64, 20, 10}, {1000, 1, 10, 10, 1}};
+    } row[] = {{64, 64, 16, 16, 16},  {96, 48, 32, 32, 16}, {48, 96, 32, 16, 32},
+               {100, 70, 64, 64, 44}, {20, 10, 64, 20, 10}, {1000, 1, 10, 10, 1}};
     struct image img, t;
     struct err   e;
 
@@ -119,12 +120,12 @@ static void sheet_of_three(void **state)
     assert_int_equal(report_grid(3, &g, &e), 0);
     assert_int_equal(sheet.width_px, g.width_px);
     assert_int_equal(sheet.height_px, g.height_px);
-    assert_int_equal(pixel(&sheet, 0, 0)[0], 0x2b);                                     /* ground */
-    assert_int_equal(pixel(&sheet, g.gutter_px + 128, g.gutter_px + 128)[0], 200);      /* red, in the middle of its cell */
-    assert_int_equal(pixel(&sheet, g.gutter_px + 128, g.gutter_px + 10)[0], 0x2b);      /* above it: 2:1 */
+    assert_int_equal(pixel(&sheet, 0, 0)[0], 0x2b);                                         /* ground */
+    assert_int_equal(pixel(&sheet, g.gutter_px + 128, g.gutter_px + 128)[0], 200);          /* red, in the middle of its cell */
+    assert_int_equal(pixel(&sheet, g.gutter_px + 128, g.gutter_px + 10)[0], 0x2b);          /* above it: 2:1 */
     assert_int_equal(pixel(&sheet, 2 * g.gutter_px + 256 + 128, g.gutter_px + 5)[0], 0x1f); /* the missing one */
     y = 2 * g.gutter_px + 256 + g.text_px;
-    assert_int_equal(pixel(&sheet, g.gutter_px + 128, y + 128)[2], 200);                /* blue, not enlarged */
+    assert_int_equal(pixel(&sheet, g.gutter_px + 128, y + 128)[2], 200); /* blue, not enlarged */
     assert_int_equal(pixel(&sheet, g.gutter_px + 128 + 40, y + 128)[2], 0x2b);
     for (int x = 0; x < 30; x++)
         for (int r = 0; r < g.text_px; r++) ink += pixel(&sheet, g.gutter_px + x, y + 256 + r)[0] == 0xb4;
@@ -149,7 +150,8 @@ static void sheet_of_three(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(thumbs_are_area_averages), cmocka_unit_test(grids_fit), cmocka_unit_test(sheet_of_three)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(thumbs_are_area_averages), cmocka_unit_test(grids_fit),
+                                       cmocka_unit_test(sheet_of_three)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,9 +18,12 @@ static void put_number(const char *option, json_t *v)
     char text[40];
 
     if (!v) return;
-    if (json_is_integer(v)) snprintf(text, sizeof text, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
-    else if (json_is_real(v)) snprintf(text, sizeof text, "%.17g", json_real_value(v));
-    else snprintf(text, sizeof text, "%s", json_is_true(v) ? "1.0" : "0");
+    if (json_is_integer(v))
+        snprintf(text, sizeof text, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+    else if (json_is_real(v))
+        snprintf(text, sizeof text, "%.17g", json_real_value(v));
+    else
+        snprintf(text, sizeof text, "%s", json_is_true(v) ? "1.0" : "0");
     put(option, text);
 }
 

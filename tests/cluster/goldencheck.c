@@ -29,7 +29,8 @@ static void header_is(const char *path, long w, long h)
         if (file[8 + i] != ' ' && file[8 + i] != '\n') text[n++] = file[8 + i];
     text[n] = '\0';
     snprintf(want, sizeof want, "\"shape\":[1,16,%ld,%ld]", h / 8, w / 8);
-    if (!strstr(text, "\"latents\"") || !strstr(text, "\"dtype\":\"F32\"") || !strstr(text, want)) fail_msg("%s: header %s, wanted %s", path, text, want);
+    if (!strstr(text, "\"latents\"") || !strstr(text, "\"dtype\":\"F32\"") || !strstr(text, want))
+        fail_msg("%s: header %s, wanted %s", path, text, want);
     free(file);
 }
 
