@@ -345,7 +345,7 @@ static void on_kind(struct worker *w, const struct msg *m, int64_t now)
     case MSG_BEAT_OK:
         for (size_t i = 0; i < m->beat_ok.n_cancel; i++) {
             struct work *k = works_find(&w->works, m->beat_ok.cancel[i].task);
-            if (k) worker_cancel(w, k, now);
+            if (k && k->epoch == m->beat_ok.cancel[i].epoch) worker_cancel(w, k, now); /* not a newer lease of it */
         }
         return;
     case MSG_OFFER_OK: on_offer_ok(w, m, now); return;
