@@ -16,7 +16,7 @@ static const struct { const char *word; unsigned bytes; bool usable; enum dtype 
     { "F64", 8, false, DTYPE_F32 },  { "I64", 8, false, DTYPE_F32 },   { "I32", 4, false, DTYPE_F32 },
     { "I16", 2, false, DTYPE_F32 },  { "I8", 1, false, DTYPE_F32 },    { "U64", 8, false, DTYPE_F32 },
     { "U32", 4, false, DTYPE_F32 },  { "U16", 2, false, DTYPE_F32 },   { "U8", 1, false, DTYPE_F32 },
-    { "BOOL", 1, false, DTYPE_F32 }, { "F8_E4M3", 1, false, DTYPE_F32 }, { "F8_E5M2", 1, false, DTYPE_F32 },
+    { "BOOL", 1, false, DTYPE_F32 }, { "F8_E4M3", 1, true, DTYPE_F8_E4M3 }, { "F8_E5M2", 1, true, DTYPE_F8_E5M2 },
 };
 #define N_TYPES (sizeof TYPES / sizeof *TYPES)
 
@@ -67,7 +67,8 @@ static bool name_ok(const char *name)
     return len >= 1 && len <= SAFETENSORS_NAME_MAX;
 }
 
-static int check_metadata(const json_t *meta, const char *path, struct err *e)
+/* Strings to strings; one of them is ours to know. */
+static int check_metadata(struct safetensors *s, const json_t *meta, const char *path, struct err *e)
 {
     const char *key;
     json_t     *value;
@@ -76,6 +77,8 @@ static int check_metadata(const json_t *meta, const char *path, struct err *e)
     json_object_foreach ((json_t *)meta, key, value)
         if (!json_is_string(value))
             return err_set(e, ERR_FORMAT, "%s: a value in __metadata__ is not a string", path);
+    const char *profile = json_string_value(json_object_get(meta, "zfarm.profile"));
+    snprintf(s->profile, sizeof s->profile, "%s", profile ? profile : "");
     return 0;
 }
 
@@ -92,7 +95,7 @@ static int read_entry(struct safetensors_entry *t, const json_t *j, uint64_t dat
     while (k < N_TYPES && strcmp(TYPES[k].word, json_string_value(dtype)) != 0)
         k++;
     if (k == N_TYPES)
-        return err_set(e, ERR_FORMAT, "%s: tensor %s has an unknown dtype: this version reads F32, BF16 and F16", path, t->name);
+        return err_set(e, ERR_FORMAT, "%s: tensor %s has an unknown dtype: this version reads F32, BF16, F16 and F8", path, t->name);
     t->type_word = TYPES[k].word;
     t->usable = TYPES[k].usable;
     t->type = TYPES[k].type;
@@ -169,7 +172,7 @@ static int read_entries(struct safetensors *s, json_t *root, struct err *e)
     json_object_foreach (root, key, value) {
         size_t len = strlen(key);
         if (strcmp(key, "__metadata__") == 0) {
-            if ((rc = check_metadata(value, s->path, e)))
+            if ((rc = check_metadata(s, value, s->path, e)))
                 return rc;
             continue;
         }

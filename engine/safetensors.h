@@ -46,6 +46,7 @@ struct safetensors {
     const uint8_t            *data;
     uint64_t                  data_bytes;
     struct str                header;    /* JSON text inside the file: what digests cover */
+    char                      profile[16]; /* "zfarm.profile" of the metadata, cut; not judged here */
     struct file_map           map;       /* open after safetensors_open */
 };
 

@@ -66,14 +66,10 @@ static void load_resnet(struct loader *l, struct resnet *r, int ci, int co, cons
     load1(l, &r->short_b, co, "%s.conv_shortcut.bias", p);
 }
 
-/* One product of the mid attention; checkpoints before 2023 call it by another name. */
-static void load_product(struct loader *l, struct tensor *w, struct tensor *b, int c, const char *name, const char *old)
+/* One product of the mid attention. */
+static void load_product(struct loader *l, struct tensor *w, struct tensor *b, int c, const char *name)
 {
     static const char p[] = "decoder.mid_block.attentions.0";
-    char              probe[128];
-    snprintf(probe, sizeof probe, "%s.%s.weight", p, old);
-    if (weights_has(l->w, probe))
-        name = old;
     load2(l, w, c, c, "%s.%s.weight", p, name);
     load1(l, b, c, "%s.%s.bias", p, name);
 }
@@ -83,10 +79,10 @@ static void load_mid(struct loader *l, struct vae *v, int c)
     load_resnet(l, &v->mid[0], c, c, "decoder.mid_block.resnets.0");
     load1(l, &v->attn_norm_w, c, "decoder.mid_block.attentions.0.group_norm.weight");
     load1(l, &v->attn_norm_b, c, "decoder.mid_block.attentions.0.group_norm.bias");
-    load_product(l, &v->wq, &v->bq, c, "to_q", "query");
-    load_product(l, &v->wk, &v->bk, c, "to_k", "key");
-    load_product(l, &v->wv, &v->bv, c, "to_v", "value");
-    load_product(l, &v->wo, &v->bo, c, "to_out.0", "proj_attn");
+    load_product(l, &v->wq, &v->bq, c, "to_q");
+    load_product(l, &v->wk, &v->bk, c, "to_k");
+    load_product(l, &v->wv, &v->bv, c, "to_v");
+    load_product(l, &v->wo, &v->bo, c, "to_out.0");
     load_resnet(l, &v->mid[1], c, c, "decoder.mid_block.resnets.1");
 }
 

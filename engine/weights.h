@@ -1,11 +1,13 @@
-/* weights.h - one component of a model on disk: tensor name -> tensor, whatever the files.
+/* weights.h - one component of a model on disk: tensor name -> tensor, whatever the files, their format and their names.
  *
  *   struct weights *w = NULL;
- *   weights_open(&w, "model/transformer", NULL, &e);             one .safetensors, or shards and their index
+ *   weights_open(&w, "model/transformer", NULL, &e);             a folder, a .safetensors, an index of shards, a .gguf
  *   weights_take(w, d, "x_pad_token", 2, (int64_t[]){ 1, dim }, &t, &e);
  *   weights_free(w);                                             after the device that borrowed from it
  *
  * Every file is mapped and wholly checked at open (safetensors.h), so a truncated or overlapping one never gets as far as a model.
+ * Tensors are asked for by the names of diffusers and Hugging Face; names.h knows the others. A fused tensor answers under three names.
+ * Dims of 1 do not count when shapes are compared.
  * Errors name the missing tensor and where it was looked for, or the shape found and the shape expected. Tensors nobody asks for are fine.
  * Tensors lie in the mapped file; one that is not aligned for its dtype is copied once.
  * Not here: the file format (safetensors.h), what a model is made of (qwen3.h, dit.h, vae.h). */
@@ -22,11 +24,12 @@
 
 struct weights;
 struct safetensors_entry; /* engine/safetensors.h */
+struct gguf;              /* engine/gguf.h */
 
-/* prefix: names may also be stored as prefix + name ("model."), or NULL.
- * Which files of dir: diffusion_pytorch_model or model .safetensors, else the same with .safetensors.index.json,
- * else the only index or the only .safetensors there is. */
-int  weights_open(struct weights **out, const char *dir, const char *prefix, struct err *e);
+/* path: a file, or a folder. prefix: names may also be stored as prefix + name ("model."), or NULL.
+ * Which files of a folder: diffusion_pytorch_model or model .safetensors, else the same with .safetensors.index.json,
+ * else the only index, the only .safetensors or the only .gguf there is. */
+int  weights_open(struct weights **out, const char *path, const char *prefix, struct err *e);
 void weights_free(struct weights *w); /* NULL is fine */
 
 bool    weights_has(const struct weights *w, const char *name);
@@ -37,9 +40,14 @@ int     weights_take(struct weights *w, struct dev *d, const char *name, int ran
 /* ERR_IO when one of the files was cut since it was opened (reading on would be SIGBUS). */
 int     weights_check(const struct weights *w, struct err *e);
 void    weights_digest(const struct weights *w, struct sha256 *s); /* the headers of all files: names, shapes, dtypes */
-/* Tensor i of weights_count(), in the order of the files; *file (may be NULL) receives the path it lies in. Borrowed. */
+/* Tensor i of weights_count(), in the order of the files, under the name it answers to (parts of a fused one count each); *file (may be
+ * NULL) receives the path it lies in. Borrowed. */
 size_t  weights_count(const struct weights *w);
 const struct safetensors_entry *weights_entry(const struct weights *w, size_t i, const char **file);
+const struct safetensors_entry *weights_find(const struct weights *w, const char *name); /* NULL: no such tensor */
+const struct gguf *weights_gguf(const struct weights *w);   /* the first file's metadata; NULL when it is no GGUF file */
+const char *weights_path(const struct weights *w);          /* for sentences */
+void    weights_profile(const struct weights *w, char name[32]); /* "zfarm.profile" of the first file's metadata, or ""; not judged */
 int64_t weights_bytes(const struct weights *w);       /* of all tensors in the files */
 int64_t weights_values(const struct weights *w);      /* parameters in the files */
 enum dtype weights_type(const struct weights *w);     /* of the largest usable tensor: what people call the dtype of a checkpoint */

@@ -132,7 +132,7 @@ static void folders_name_their_files(void **state)
     assert_int_equal(weights_open(&w, t.dir, NULL, &e), 0);
     weights_free(w);
     w = NULL;
-    assert_int_equal(weights_open(&w, "/nonexistent/folder", NULL, &e), ERR_IO);
+    assert_int_equal(weights_open(&w, "/nonexistent/folder", NULL, &e), ERR_NOTFOUND);
     assert_null(w);
     tmp_close(&t);
 }
