@@ -250,13 +250,27 @@ bool engine_child_is(int argc, char **argv)
     return argc == ENGINE_CHILD_ARGC && strcmp(argv[1], ENGINE_CHILD_ARG) == 0;
 }
 
+/* Tasks until the link closes or says QUIT. */
+static void serve(struct engine_child *c)
+{
+    struct link_head h;
+    struct err       e = {0};
+    int              rc, fd;
+
+    while ((rc = link_recv(ENGINE_CHILD_FD, &h, c->payload, &fd, false, &e)) != ERR_IO) {
+        if (fd >= 0) close(fd);
+        if (rc == 1 && h.kind == LINK_QUIT) return;
+        if (rc == 1 && h.kind == LINK_TASK) run_task(c, &h);
+        else if (rc < 0) log_warn("link", "why=\"%s\"", e.text);
+    }
+}
+
 int engine_child_main(int argc, char **argv)
 {
     struct engine_child *c = calloc(1, sizeof *c);
     enum log_level       level;
-    struct link_head     h;
     struct err           e = {0};
-    int                  rc, fd;
+    int                  rc;
 
     if (!c || !engine_child_is(argc, argv) || arena_init(&c->arena, "task", LINK_PAYLOAD_MAX * 8)) return 1;
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a parent that died before this line left a closed link */
@@ -264,20 +278,15 @@ int engine_child_main(int argc, char **argv)
     if (log_level_parse(argv[6], &level)) log_level_set(level);
     rc = open_engine(c, argv, &e);
     if (rc) {
-        h = (struct link_head){.kind = LINK_OPEN_FAILED, .code = rc};
+        struct link_head h = {.kind = LINK_OPEN_FAILED, .code = rc};
         say(&h, str_of(e.text), -1);
-        return ENGINE_EXIT_OPEN;
-    }
-    c->profile = engine_profile(c->engine);
-    say_opened(c);
-    while ((rc = link_recv(ENGINE_CHILD_FD, &h, c->payload, &fd, false, &e)) != ERR_IO) {
-        if (fd >= 0) close(fd);
-        if (rc == 1 && h.kind == LINK_QUIT) break;
-        if (rc == 1 && h.kind == LINK_TASK) run_task(c, &h);
-        else if (rc < 0) log_warn("link", "why=\"%s\"", e.text);
+    } else {
+        c->profile = engine_profile(c->engine);
+        say_opened(c);
+        serve(c);
     }
     engine_free(c->engine);
     arena_release(&c->arena);
     free(c);
-    return 0;
+    return rc ? ENGINE_EXIT_OPEN : 0;
 }
