@@ -18,7 +18,19 @@
 
 /* Unicode White_Space, spelled out: PCRE2's own \s adds U+180E, the reference's does not. */
 #define WHITE "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-static const char SPLIT[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^" WHITE "\\p{L}\\p{N}]+[\\r\\n]*"
+/* Letters and numbers of Unicode 15 and 16: the reference knows them, a PCRE2 of Unicode 14 does not; to a newer one they say nothing new. */
+#define LETTERS_SINCE \
+    "\\x{1c89}-\\x{1c8a}\\x{a7cb}-\\x{a7cd}\\x{a7da}-\\x{a7dc}\\x{105c0}-\\x{105f3}\\x{10d4a}-\\x{10d65}\\x{10d6f}-\\x{10d85}" \
+    "\\x{10ec2}-\\x{10ec4}\\x{1123f}-\\x{11240}\\x{11380}-\\x{11389}\\x{1138b}\\x{1138e}\\x{11390}-\\x{113b5}\\x{113b7}\\x{113d1}" \
+    "\\x{113d3}\\x{11bc0}-\\x{11be0}\\x{11f02}\\x{11f04}-\\x{11f10}\\x{11f12}-\\x{11f33}\\x{1342f}\\x{13441}-\\x{13446}" \
+    "\\x{13460}-\\x{143fa}\\x{16100}-\\x{1611d}\\x{16d40}-\\x{16d6c}\\x{18cff}\\x{1b132}\\x{1b155}\\x{1df25}-\\x{1df2a}" \
+    "\\x{1e030}-\\x{1e06d}\\x{1e4d0}-\\x{1e4eb}\\x{1e5d0}-\\x{1e5ed}\\x{1e5f0}\\x{2b739}\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}"
+#define DIGITS_SINCE \
+    "\\x{10d40}-\\x{10d49}\\x{116d0}-\\x{116e3}\\x{11bf0}-\\x{11bf9}\\x{11f50}-\\x{11f59}\\x{16130}-\\x{16139}" \
+    "\\x{16d70}-\\x{16d79}\\x{1ccf0}-\\x{1ccf9}\\x{1d2c0}-\\x{1d2d3}\\x{1e4f0}-\\x{1e4f9}\\x{1e5f1}-\\x{1e5fa}"
+#define LETTER "\\p{L}" LETTERS_SINCE
+#define NUMBER "\\p{N}" DIGITS_SINCE
+static const char SPLIT[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n" LETTER NUMBER "]?[" LETTER "]+|[" NUMBER "]| ?[^" WHITE LETTER NUMBER "]+[\\r\\n]*"
                             "|[" WHITE "]*[\\r\\n]+|[" WHITE "]+(?![^" WHITE "])|[" WHITE "]+";
 
 struct tokenizer {
@@ -151,6 +163,38 @@ static int split(struct call *c, const char *at, size_t len)
     return rc;
 }
 
+/* Marks younger than the tables of the reference's normaliser (Unicode 9), found by asking it about every code point: to it they are
+ * letters that neither move nor compose. First and last of each range. Also here: U+11A7, which utf8proc would swallow after a Hangul syllable. */
+static const uint32_t YOUNG[][2] = {
+    {0x7fd, 0x7fd}, {0x898, 0x89f}, {0x8ca, 0x8d3}, {0x9fe, 0x9fe}, {0xc3c, 0xc3c}, {0xd3b, 0xd3c}, {0xeba, 0xeba},
+    {0x11a7, 0x11a7}, {0x1715, 0x1715}, {0x1abf, 0x1ace}, {0x1df6, 0x1dfa}, {0xa82c, 0xa82c}, {0x10d24, 0x10d27}, {0x10eab, 0x10eac},
+    {0x10efd, 0x10eff}, {0x10f46, 0x10f50}, {0x10f82, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e}, {0x11839, 0x1183a},
+    {0x11930, 0x11930}, {0x11935, 0x11935}, {0x11938, 0x11938}, {0x1193d, 0x1193e}, {0x11943, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a34},
+    {0x11a47, 0x11a47}, {0x11a99, 0x11a99}, {0x11d42, 0x11d42}, {0x11d44, 0x11d45}, {0x11d97, 0x11d97}, {0x11f41, 0x11f42}, {0x16ff0, 0x16ff1},
+    {0x1e08f, 0x1e08f}, {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef},
+};
+
+static bool is_young(utf8proc_int32_t point)
+{
+    size_t from = 0, to = sizeof YOUNG / sizeof *YOUNG;
+
+    while (from < to) {
+        size_t mid = from + (to - from) / 2;
+        if ((uint32_t)point > YOUNG[mid][1])
+            from = mid + 1;
+        else
+            to = mid;
+    }
+    return from < sizeof YOUNG / sizeof *YOUNG && (uint32_t)point >= YOUNG[from][0];
+}
+
+/* Canonical combining class, 0..255. */
+static unsigned class_of(utf8proc_int32_t point)
+{
+    unsigned c = utf8proc_get_property(point)->combining_class & 255u;
+    return c && is_young(point) ? 0 : c;
+}
+
 /* Canonical order of one run of marks p[0..n): stable by combining class. Counting, not insertion: a run may be as long as the text. */
 static int order_run(struct call *c, utf8proc_int32_t *p, size_t n)
 {
@@ -163,14 +207,14 @@ static int order_run(struct call *c, utf8proc_int32_t *p, size_t n)
         return err_set(c->e, ERR_NOMEM, "no memory to normalise %zu marks", n);
     memcpy(copy, p, n * sizeof *copy);
     for (size_t i = 0; i < n; i++)
-        start[utf8proc_get_property(copy[i])->combining_class & 255]++;
+        start[class_of(copy[i])]++;
     for (size_t k = 0; k < 256; k++) {
         size_t count = start[k];
         start[k] = sum;
         sum += count;
     }
     for (size_t i = 0; i < n; i++)
-        p[start[utf8proc_get_property(copy[i])->combining_class & 255]++] = copy[i];
+        p[start[class_of(copy[i])]++] = copy[i];
     free(copy);
     return 0;
 }
@@ -181,13 +225,32 @@ static int order_marks(struct call *c, size_t n)
 
     for (size_t i = 0; i < n && !rc;) {
         size_t from = i;
-        while (i < n && utf8proc_get_property(c->points[i])->combining_class)
+        while (i < n && class_of(c->points[i]))
             i++;
         rc = order_run(c, c->points + from, i - from);
         if (i == from)
             i++;
     }
     return rc;
+}
+
+/* Composes c->points[0..n) in place, each stretch between young marks by itself. Returns how many are left. */
+static size_t compose_points(struct call *c, size_t n)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n;) {
+        size_t from = i;
+        while (i < n && !is_young(c->points[i]))
+            i++;
+        utf8proc_ssize_t left = utf8proc_normalize_utf32(c->points + from, (utf8proc_ssize_t)(i - from), UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+        assert(left >= 0 && (size_t)left <= i - from);
+        memmove(c->points + kept, c->points + from, (size_t)left * sizeof *c->points);
+        kept += (size_t)left;
+        if (i < n)
+            c->points[kept++] = c->points[i++];
+    }
+    return kept;
 }
 
 static int points_grow(struct call *c, size_t need)
@@ -217,15 +280,17 @@ static int compose(struct call *c, const char *at, size_t len, size_t *n)
         i += (size_t)used;
         if ((rc = points_grow(c, *n + 32)))
             return rc;
+        if (is_young(point)) {
+            c->points[(*n)++] = point;
+            continue;
+        }
         utf8proc_ssize_t made = utf8proc_decompose_char(point, c->points + *n, 32, UTF8PROC_COMPOSE | UTF8PROC_STABLE, &bound);
         assert(made > 0 && made <= 32); /* the longest canonical decomposition has 4 */
         *n += (size_t)made;
     }
     if ((rc = order_marks(c, *n)))
         return rc;
-    utf8proc_ssize_t left = utf8proc_normalize_utf32(c->points, (utf8proc_ssize_t)*n, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
-    assert(left >= 0 && (size_t)left <= *n);
-    *n = (size_t)left;
+    *n = compose_points(c, *n);
     return 0;
 }
 
