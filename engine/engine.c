@@ -18,6 +18,7 @@
 #include "engine/denoise.h"
 #include "engine/dit.h"
 #include "engine/latent.h"
+#include "engine/model.h"
 #include "engine/noise.h"
 #include "engine/profile.h"
 #include "engine/prompt.h"
@@ -32,11 +33,9 @@
 
 struct engine {
     enum engine_part      parts;
-    struct model_conf     conf;
+    struct model          model;
     struct engine_profile profile;
     struct dev           *d;
-    struct tokenizer     *tokenizer;
-    struct weights       *text_w, *dit_w, *vae_w;
     struct qwen3         *text;
     struct dit           *dit;
     struct vae           *vae;
@@ -50,43 +49,6 @@ static void tell(const struct engine_opts *o, double done, const char *what)
 {
     if (o->on_progress)
         o->on_progress(o->ctx, done, what);
-}
-
-static int open_tokenizer(struct engine *g, const char *dir, struct sha256 *digest, struct err *e)
-{
-    char            path[1024];
-    struct file_map m;
-    int             rc;
-
-    if ((rc = file_join(path, sizeof path, dir, "tokenizer/tokenizer.json", e)) || (rc = file_map_open(&m, path, e)))
-        return rc;
-    sha256_put(digest, m.at, m.len);
-    rc = tokenizer_open_mem(&g->tokenizer, (struct str){ (const char *)m.at, m.len }, e);
-    file_map_close(&m);
-    if (rc) {
-        err_in(e, "%s", path);
-        return rc;
-    }
-    if (tokenizer_vocab(g->tokenizer) > (size_t)g->conf.text.vocab)
-        return err_set(e, ERR_FORMAT, "%s knows %zu ids, the text encoder's vocab_size is %d: parts of different models", path,
-                       tokenizer_vocab(g->tokenizer), g->conf.text.vocab);
-    return 0;
-}
-
-/* The files of all parts are opened and checked, also those that this engine does not run (E3). */
-static int open_weights(struct engine *g, const char *dir, struct sha256 *digest, struct err *e)
-{
-    struct { const char *name, *prefix; struct weights **w; } part[] = { { "text_encoder", "model.", &g->text_w },
-                                                                       { "transformer", NULL, &g->dit_w },
-                                                                       { "vae", NULL, &g->vae_w } };
-    char path[1024];
-    int  rc;
-    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
-        if ((rc = file_join(path, sizeof path, dir, part[i].name, e)) || (rc = weights_open(part[i].w, path, part[i].prefix, e)))
-            return rc;
-        weights_digest(*part[i].w, digest);
-    }
-    return 0;
 }
 
 static int open_device(struct engine *g, const struct engine_opts *o, struct err *e)
@@ -104,21 +66,21 @@ static int open_device(struct engine *g, const struct engine_opts *o, struct err
 static int open_parts(struct engine *g, const struct engine_opts *o, struct err *e)
 {
     int    rc;
-    double all = (double)(weights_bytes(g->text_w) + weights_bytes(g->dit_w) + weights_bytes(g->vae_w)) + 1, done = 0;
+    double all = (double)(weights_bytes(g->model.text) + weights_bytes(g->model.dit) + weights_bytes(g->model.vae)) + 1, done = 0;
 
     if (g->parts & ENGINE_TEXT) {
         tell(o, done / all, "text encoder");
-        if ((rc = qwen3_open(&g->text, &g->conf.text, g->text_w, g->d, g->profile.tokens_max, e)))
+        if ((rc = qwen3_open(&g->text, &g->model.conf.text, g->model.text, g->d, g->profile.tokens_max, e)))
             return rc;
     }
-    done += (double)weights_bytes(g->text_w);
+    done += (double)weights_bytes(g->model.text);
     if (g->parts & ENGINE_IMAGE) {
         tell(o, done / all, "transformer");
-        if ((rc = dit_open(&g->dit, &g->conf.dit, g->dit_w, g->d, e)))
+        if ((rc = dit_open(&g->dit, &g->model.conf.dit, g->model.dit, g->d, e)))
             return rc;
-        done += (double)weights_bytes(g->dit_w);
+        done += (double)weights_bytes(g->model.dit);
         tell(o, done / all, "vae");
-        if ((rc = vae_open(&g->vae, &g->conf.vae, g->vae_w, g->d, e)))
+        if ((rc = vae_open(&g->vae, &g->model.conf.vae, g->model.vae, g->d, e)))
             return rc;
     }
     return 0;
@@ -137,14 +99,15 @@ static const char *count_text(int64_t n, char text[24])
 static void describe(struct engine *g)
 {
     char a[24], b[24];
-    snprintf(g->profile.about, sizeof g->profile.about, "%s DiT, %s text encoder, %s, %s", count_text(weights_values(g->dit_w), a),
-             count_text(weights_values(g->text_w), b), dtype_name(weights_type(g->dit_w)), g->d->about);
+    snprintf(g->profile.device, sizeof g->profile.device, "%s", g->d->name);
+    snprintf(g->profile.about, sizeof g->profile.about, "%s DiT, %s text encoder, %s, %s", count_text(weights_values(g->model.dit), a),
+             count_text(weights_values(g->model.text), b), dtype_name(weights_type(g->model.dit)), g->d->about);
 }
 
 static int check_opts(const struct engine_opts *o, struct err *e)
 {
-    if (!o->model_dir)
-        return err_set(e, ERR_ARG, "no model folder was named");
+    if (!o->model_dir && !(o->dit && o->text_encoder && o->vae))
+        return err_set(e, ERR_ARG, "no model folder was named, nor files for all of transformer, text encoder and VAE");
     if (o->parts < ENGINE_TEXT || o->parts > ENGINE_BOTH || o->precision > ENGINE_BF16)
         return err_set(e, ERR_ARG, "unknown engine part or precision");
     if (o->cache_embeds < 0 || o->cache_embeds > CACHE_EMBEDS_MAX)
@@ -165,12 +128,10 @@ int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
     g->parts = o->parts;
     cache_init(&g->cache, o->cache_embeds);
     sha256_init(&digest);
-    tell(o, 0, "configs");
-    if ((rc = config_open(&g->conf, o->model_dir, &digest, e)))
+    tell(o, 0, "files");
+    if ((rc = model_open(&g->model, o, &digest, e)))
         goto done;
-    profile_of(&g->conf, &g->profile);
-    if ((rc = open_tokenizer(g, o->model_dir, &digest, e)) || (rc = open_weights(g, o->model_dir, &digest, e)))
-        goto done;
+    profile_of(&g->model.conf, &g->profile);
     sha256_take(&digest, g->profile.digest);
     if ((rc = open_device(g, o, e)) || (rc = open_parts(g, o, e)))
         goto done;
@@ -194,10 +155,7 @@ void engine_free(struct engine *g)
     dit_free(g->dit);
     vae_free(g->vae);
     dev_close(g->d);
-    weights_free(g->text_w); /* after the device that borrowed from them */
-    weights_free(g->dit_w);
-    weights_free(g->vae_w);
-    tokenizer_free(g->tokenizer);
+    model_release(&g->model); /* after the device that borrowed from its weights */
     free(g);
 }
 
@@ -274,8 +232,8 @@ static int check_numbers(const struct gen *gen, struct err *e)
 /* The latent's shape [channels, H/8, W/8]. */
 static void latent_dim(const struct engine *g, const struct gen *gen, int dim[3])
 {
-    int scale = vae_scale(&g->conf.vae);
-    dim[0] = g->conf.dit.channels;
+    int scale = vae_scale(&g->model.conf.vae);
+    dim[0] = g->model.conf.dit.channels;
     dim[1] = gen->height_px / scale;
     dim[2] = gen->width_px / scale;
 }
@@ -287,13 +245,13 @@ static struct tensor new_latent(struct dev *d, const int dim[3])
 
 static struct tensor caption_shape(const struct engine *g, int64_t n)
 {
-    return (struct tensor){ .type = g->d->act_type, .rank = 2, .dim = { n, g->conf.dit.dim }, .pitch = g->conf.dit.dim, .dev = g->d };
+    return (struct tensor){ .type = g->d->act_type, .rank = 2, .dim = { n, g->model.conf.dit.dim }, .pitch = g->model.conf.dit.dim, .dev = g->d };
 }
 
 /* Work space of the passes for captions of n_pos and n_neg ids. */
 static int measure_denoise(struct engine *g, const struct gen *gen, int64_t n_pos, int64_t n_neg, size_t *bytes, struct err *e)
 {
-    int             dim[3], patch = g->conf.dit.patch;
+    int             dim[3], patch = g->model.conf.dit.patch;
     struct dit_rope pos, neg;
     float           sigma[2] = { 1, 0 }, t[1] = { 0 };
     struct gen      one = *gen;
@@ -312,7 +270,7 @@ static int measure_denoise(struct engine *g, const struct gen *gen, int64_t n_po
 
 static struct tensor new_rgb(struct engine *g, const int dim[3])
 {
-    int scale = vae_scale(&g->conf.vae);
+    int scale = vae_scale(&g->model.conf.vae);
     return dev_new3(g->d, DTYPE_U8, (int64_t)dim[1] * scale, (int64_t)dim[2] * scale, 3);
 }
 
@@ -330,8 +288,8 @@ int engine_check(const struct engine *cg, const struct gen *gen, struct err *e)
     size_t         bytes = 0;
     int            dim[3], rc;
 
-    if ((rc = check_side(g, "width", gen->width_px, g->conf.dit.axes_lens[2], e)) ||
-        (rc = check_side(g, "height", gen->height_px, g->conf.dit.axes_lens[1], e)) || (rc = check_numbers(gen, e)))
+    if ((rc = check_side(g, "width", gen->width_px, g->model.conf.dit.axes_lens[2], e)) ||
+        (rc = check_side(g, "height", gen->height_px, g->model.conf.dit.axes_lens[1], e)) || (rc = check_numbers(gen, e)))
         return rc;
     if ((int64_t)gen->width_px * gen->height_px > PNG_PIXELS_MAX_PX)
         return err_set(e, ERR_LIMIT, "%d x %d pixels: at most %u in all", gen->width_px, gen->height_px, PNG_PIXELS_MAX_PX);
@@ -373,7 +331,7 @@ static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint
 
     if (!p)
         return err_set(e, ERR_NOMEM, "no memory for a prompt");
-    *p = (struct embed){ .n_refs = 1, .d = g->d, .n_tok = (int64_t)n, .n_feat = g->conf.text.hidden, .has_caption = g->dit != NULL };
+    *p = (struct embed){ .n_refs = 1, .d = g->d, .n_tok = (int64_t)n, .n_feat = g->model.conf.text.hidden, .has_caption = g->dit != NULL };
     memcpy(p->key, key, SHA256_BYTES);
     if (!(p->raw = calloc(n * (size_t)p->n_feat, sizeof *p->raw))) {
         rc = err_set(e, ERR_NOMEM, "no memory for a prompt of %zu ids", n);
@@ -382,7 +340,7 @@ static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint
     if (p->has_caption) {
         if ((rc = dit_rope_open(g->dit, 0, 0, p->n_tok, &r, e)))
             goto done;
-        if ((rc = dev_alloc(g->d, g->d->act_type, 2, (int64_t[]){ r.n_cap_padded, g->conf.dit.dim }, &p->caption, e)))
+        if ((rc = dev_alloc(g->d, g->d->act_type, 2, (int64_t[]){ r.n_cap_padded, g->model.conf.dit.dim }, &p->caption, e)))
             goto done;
     }
     measure_begin(g);
@@ -417,11 +375,11 @@ int engine_encode(struct engine *g, struct str prompt, struct embed **out, struc
 
     if (!g->text)
         return err_set(e, ERR_STATE, "this engine runs without the text encoder");
-    if ((rc = prompt_ids(g->tokenizer, prompt, ids, PROMPT_TOKENS_MAX, &n, e)))
+    if ((rc = prompt_ids(g->model.tokenizer, prompt, ids, PROMPT_TOKENS_MAX, &n, e)))
         return rc;
     sha256_of(ids, n * sizeof *ids, key);
     if (!(p = cache_take(&g->cache, key))) {
-        if ((rc = weights_check(g->text_w, e)) || (g->dit && (rc = weights_check(g->dit_w, e)))) /* E2 */
+        if ((rc = weights_check(g->model.text, e)) || (g->dit && (rc = weights_check(g->model.dit, e)))) /* E2 */
             return rc;
         if ((rc = make_embed(g, ids, n, key, &p, e)))
             return rc;
@@ -484,9 +442,9 @@ int engine_denoise(struct engine *g, const struct embed *pos, const struct embed
     struct latent  *z = NULL;
     float          *sigma = NULL;
     size_t          bytes = 0;
-    int             dim[3], patch = g->conf.dit.patch, rc;
+    int             dim[3], patch = g->model.conf.dit.patch, rc;
 
-    if ((rc = check_embeds(g, pos, neg, gen, e)) || (rc = engine_check(g, gen, e)) || (rc = weights_check(g->dit_w, e))) /* E2 */
+    if ((rc = check_embeds(g, pos, neg, gen, e)) || (rc = engine_check(g, gen, e)) || (rc = weights_check(g->model.dit, e))) /* E2 */
         return rc;
     if (!(gen->guidance > 0))
         neg = NULL;
@@ -497,7 +455,7 @@ int engine_denoise(struct engine *g, const struct embed *pos, const struct embed
         goto done;
     }
     float *t = sigma + gen->n_steps + 1;
-    if ((rc = schedule_make(&g->conf.schedule, gen->n_steps, (int)(n_h * n_w), sigma, t, e)) || (rc = latent_alloc(dim, &z, e)))
+    if ((rc = schedule_make(&g->model.conf.schedule, gen->n_steps, (int)(n_h * n_w), sigma, t, e)) || (rc = latent_alloc(dim, &z, e)))
         goto done;
     if ((rc = make_noise(gen, z->values, latent_count(z), e)) || (rc = dit_rope_open(g->dit, n_h, n_w, pos->n_tok, &pos_rope, e)))
         goto done;
@@ -524,7 +482,7 @@ done:
 
 int latent_new(struct engine *g, const int dim[3], const float *values, struct latent **out, struct err *e)
 {
-    const struct dit_conf *c = &g->conf.dit;
+    const struct dit_conf *c = &g->model.conf.dit;
     struct latent         *z;
     int                    rc;
 
@@ -552,7 +510,7 @@ int engine_decode(struct engine *g, const struct latent *l, struct image *out, s
 
     if (!g->vae)
         return err_set(e, ERR_STATE, "this engine runs without the VAE");
-    if ((rc = weights_check(g->vae_w, e)) || (rc = measure_decode(g, l->dim, &bytes, e)) || (rc = reserve(g, bytes, e))) /* E2 */
+    if ((rc = weights_check(g->model.vae, e)) || (rc = measure_decode(g, l->dim, &bytes, e)) || (rc = reserve(g, bytes, e))) /* E2 */
         return rc;
     struct tensor z = new_latent(g->d, l->dim), pixels = new_rgb(g, l->dim);
     size_t        n = (size_t)tensor_count(&pixels);

@@ -28,7 +28,10 @@ enum engine_precision { ENGINE_AUTO, ENGINE_F32, ENGINE_BF16 };
 enum noise_kind { NOISE_TORCH_CUDA, NOISE_TORCH_CPU };
 
 struct engine_opts {
-    const char           *model_dir; /* diffusers folder */
+    const char           *model_dir; /* diffusers folder; may be NULL when dit, text_encoder and vae are all given */
+    const char           *dit, *text_encoder, *vae; /* a file (.safetensors, index, .gguf) or folder in place of the model folder's; NULL: that one */
+    const char           *tokenizer; /* folder of a tokenizer.json, or the file; NULL: found (model.h) */
+    const char           *profile;   /* "turbo" or "base"; NULL: as the model says */
     const char           *device;    /* "cpu", "cuda:0", "auto" */
     enum engine_part      parts;
     enum engine_precision precision;
@@ -46,6 +49,7 @@ struct engine_profile { /* what the checkpoint is, and its defaults (MODEL.md s.
     int    multiple_px;    /* width and height must be multiples of this (VAE scale x patch) */
     int    tokens_max;     /* prompt ids kept */
     uint8_t digest[32];    /* SHA-256 over configs, tokenizer and tensor headers: names the model cheaply */
+    char    device[16];    /* where it runs: "cpu", "cuda:0" */
     char    about[256];    /* "6.15 B DiT, 4.02 B text encoder, bf16, cpu 2 threads avx2" */
 };
 

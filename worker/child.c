@@ -89,7 +89,8 @@ static void loading_said(struct child *c, const struct link_head *h, int64_t now
 static void opened(struct child *c, int64_t now)
 {
     memcpy(&c->model, c->payload, sizeof c->model);
-    c->model.profile[sizeof c->model.profile - 1] = c->model.about[sizeof c->model.about - 1] = 0;
+    c->model.profile[sizeof c->model.profile - 1] = c->model.device[sizeof c->model.device - 1] = 0;
+    c->model.about[sizeof c->model.about - 1] = 0;
     c->opened_once = true;
     c->state = CHILD_READY;
     c->events.on_opened(c->ctx, now);
@@ -233,7 +234,7 @@ void child_cancel(struct child *c, uint64_t task)
 int64_t child_patience_ms(const struct child *c)
 {
     const struct watch *w = &c->conf->watch;
-    bool                on_gpu = strncmp(c->conf->device, "cuda", 4) == 0;
+    bool                on_gpu = strncmp(c->model.device, "cuda", 4) == 0;
     int64_t             squares = (c->px + PX_PER_PATIENCE - 1) / PX_PER_PATIENCE;
     int64_t             first = w->first_ms * (on_gpu || squares < 1 ? 1 : squares);
     int64_t             mean5 = (int64_t)(5.0 * c->step_ms_per_px * (double)c->px);

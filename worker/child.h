@@ -5,7 +5,7 @@
  *
  * A fresh process each time (posix_spawn of this very program): nothing of the supervisor's threads or sockets is inherited.
  * Watchdog: a step that takes longer than max(floor, 5 x the mean step, by pixels) means stuck: SIGABRT, kill_ms, SIGKILL. A stage that
- * has no mean yet (text, decode, the first step) gets first_ms; where the engine may run on a CPU, first_ms for each started 256x256
+ * has no mean yet (text, decode, the first step) gets first_ms; where the engine runs on a CPU, first_ms for each started 256x256
  * pixels, because there a step of a full-size model takes minutes, and the engine gives no sign of life inside a step.
  * Not here: what becomes of the task that was running (events.on_died tells the worker). */
 #ifndef WORKER_CHILD_H

@@ -239,9 +239,10 @@ static void say_opened(struct engine_child *c)
     struct link_head  h = {.kind = LINK_OPENED};
 
     memcpy(m.profile, c->profile->name, sizeof m.profile);
+    memcpy(m.device, c->profile->device, sizeof m.device);
     memcpy(m.about, c->profile->about, sizeof m.about);
     memcpy(m.digest, c->profile->digest, sizeof m.digest);
-    m.profile[sizeof m.profile - 1] = m.about[sizeof m.about - 1] = 0;
+    m.profile[sizeof m.profile - 1] = m.device[sizeof m.device - 1] = m.about[sizeof m.about - 1] = 0;
     say(&h, (struct str){(const char *)&m, sizeof m}, -1);
 }
 

@@ -43,7 +43,7 @@ struct link_head {
 };
 
 struct link_model { /* payload of OPENED */
-    char    profile[32], about[256];
+    char    profile[32], device[16], about[256];
     int32_t steps;
     float   guidance;
     uint8_t digest[32];

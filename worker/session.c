@@ -85,7 +85,7 @@ static void say_hello(struct worker *w, int64_t now)
 
     memcpy(info.digest, model->digest, sizeof info.digest);
     m.hello = (struct hello){.role = ROLE_WORKER, .major = WIRE_MAJOR, .minor = WIRE_MINOR, .name = str_of(w->conf.name),
-                             .version = str_of(ZFARM_VERSION), .device = str_of(w->conf.device), .about = str_of(model->about),
+                             .version = str_of(ZFARM_VERSION), .device = str_of(model->device), .about = str_of(model->about),
                              .capacity = worker_capacity(w), .model = &info, .n_models = 1, .held = held};
     memcpy(m.hello.instance, s->instance, sizeof s->instance);
     for (size_t i = 0; i < LEASES_MAX; i++)

@@ -29,7 +29,7 @@ int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
     if (!strcmp(o->model_dir, "crashes")) abort();
     g = calloc(1, sizeof *g);
     g->profile = (struct engine_profile){.name = "fake", .n_steps = 4, .guidance = 0, .cfg_norm = 0, .cfg_trunc = 1, .multiple_px = 16,
-                                         .tokens_max = 512, .digest = {1, 2, 3}, .about = "a fake engine"};
+                                         .tokens_max = 512, .digest = {1, 2, 3}, .device = "cuda:0", .about = "a fake engine"};
     *out = g;
     return 0;
 }

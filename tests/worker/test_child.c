@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include "worker/child.h"
@@ -22,7 +23,7 @@ static void patience(void **state)
     assert_int_equal(child_patience_ms(&c), 120000);
     c.px = 1024 * 1024; /* a step of a full-size model on a CPU takes minutes */
     assert_int_equal(child_patience_ms(&c), 16 * 120000);
-    conf.device = "cuda:0";
+    memcpy(c.model.device, "cuda:0", 7);
     assert_int_equal(child_patience_ms(&c), 120000);
     c.stage = STAGE_DENOISE;
     c.step_ms_per_px = 100.0 / (1024 * 1024); /* 100 ms a step */

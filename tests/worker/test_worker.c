@@ -44,7 +44,6 @@ static int run_worker(char **argv)
 
     worker_conf_init(&c);
     c.broker = argv[2];
-    c.device = "cuda:0"; /* flat patience */
     snprintf(c.name, sizeof c.name, "test");
     if (worker_conf_model(&c, argv[3], &e)) return 2;
     c.watch = (struct watch){.load_ms = 3000, .first_ms = 700, .floor_ms = 400, .kill_ms = 300, .backoff_ms = 50, .backoff_max_ms = 400,
@@ -236,7 +235,7 @@ static void hello(void **state)
     assert_int_equal(m.hello.n_held, 0);
     assert_int_equal(m.hello.n_models, 1);
     assert_true(str_is(m.hello.name, "test") && str_is(m.hello.model[0].name, "turbo") && str_is(m.hello.model[0].profile, "fake"));
-    assert_true(str_is(m.hello.about, "a fake engine"));
+    assert_true(str_is(m.hello.about, "a fake engine") && str_is(m.hello.device, "cuda:0"));
     assert_int_equal(m.hello.model[0].steps, 4);
     assert_int_equal(expect(f, MSG_READY).ready.capacity, 2);
     expect_for(f, (enum msg_kind)0, 5 * BEAT_TEST_MS);
