@@ -38,7 +38,7 @@ void worker_conf_init(struct worker_conf *c)
     c->precision = "auto";
     c->n_slots = 2;
     c->log_level = LOG_INFO;
-    c->watch = (struct watch){.load_ms = 300000, .first_ms = 120000, .floor_ms = 15000, .kill_ms = 5000, .backoff_ms = 1000,
+    c->watch = (struct watch){.load_ms = 600000, .first_ms = 120000, .floor_ms = 15000, .kill_ms = 5000, .backoff_ms = 1000,
                               .backoff_max_ms = 60000, .drain_ms = 25000};
 }
 

@@ -16,7 +16,7 @@ static void patience(void **state)
     worker_conf_init(&conf);
     child_init(&c, &conf, NULL, &(struct child_events){0}, NULL);
     c.state = CHILD_LOADING;
-    assert_int_equal(child_patience_ms(&c), 300000);
+    assert_int_equal(child_patience_ms(&c), 600000);
     c.state = CHILD_BUSY;
     c.stage = STAGE_TEXT;
     c.px = 256 * 256;
