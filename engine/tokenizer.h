@@ -27,7 +27,7 @@ struct tokenizer;
 /* Reads dir/tokenizer.json. ERR_IO: cannot be read; ERR_FORMAT: not a tokenizer of this kind; ERR_LIMIT: over a bound of vocab.h.
  * *out is owned by the caller, and untouched on error. */
 int  tokenizer_open(struct tokenizer **out, const char *dir, struct err *e);
-/* The same from the bytes of a tokenizer.json; the bytes are not kept. */
+/* The same from the bytes of a tokenizer.json, or of a GGUF file that carries one; the bytes are not kept. */
 int  tokenizer_open_mem(struct tokenizer **out, struct str json, struct err *e);
 void tokenizer_free(struct tokenizer *t); /* NULL is fine */
 

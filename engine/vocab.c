@@ -1,4 +1,4 @@
-/* vocab.c - tokenizer.json into a checked struct vocab. The tokenizer's only room with JSON.
+/* vocab.c - tokenizer.json, or the metadata of a GGUF file, into a checked struct vocab. The tokenizer's only room with JSON.
  * Order: nesting is bounded before the parser sees a byte; then the pipeline's settings, then tokens, added tokens, bytes, merges.
  * Everything kept is copied: the parsed document does not outlive vocab_parse().
  * A token named twice leaves a gap in the ids, which is refused: duplicates need no check of their own.
@@ -9,6 +9,8 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "engine/gguf.h"
 
 /* The only split pattern known; tokenizer.c holds its compiled meaning. */
 static const char QWEN2_PATTERN[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
@@ -367,13 +369,96 @@ static int fill(struct vocab *v, const json_t *root, struct err *e)
     return fill_merges(v, &alphabet, json_object_get(model, "merges"), e);
 }
 
-int vocab_parse(struct vocab *v, struct str json, struct err *e)
+/* ---- out of a GGUF file's metadata: the same document, built instead of read ---- */
+
+enum { TOKEN_CONTROL = 3, TOKEN_USER = 4 }; /* of tokenizer.ggml.token_type; these two are what tokenizer.json calls added tokens */
+
+static int gguf_pipeline(const struct gguf *g, struct err *e)
+{
+    struct str model, pre;
+    int        rc;
+
+    if ((rc = gguf_str(g, "tokenizer.ggml.model", &model, e)) || (rc = gguf_str(g, "tokenizer.ggml.pre", &pre, e)))
+        return rc;
+    if (!str_is(model, "gpt2") || !str_is(pre, "qwen2"))
+        return err_set(e, ERR_FORMAT, "tokenizer.ggml.model and .pre are not \"gpt2\" and \"qwen2\": this tokenizer is not supported");
+    return 0;
+}
+
+static int gguf_tokens(const struct gguf *g, json_t *vocab, json_t *added, struct err *e)
+{
+    const struct gguf_value *text, *type;
+    size_t                   at = 0;
+    int                      rc;
+
+    if ((rc = gguf_array(g, "tokenizer.ggml.tokens", GGUF_STR, &text, e)) || (rc = gguf_array(g, "tokenizer.ggml.token_type", GGUF_I32, &type, e)))
+        return rc;
+    if (text->n != type->n || text->n > VOCAB_TOKENS_MAX)
+        return err_set(e, ERR_LIMIT, "tokenizer.ggml.tokens has %" PRIu64 " entries, token_type %" PRIu64 ": must be as many, at most %d", text->n,
+                       type->n, VOCAB_TOKENS_MAX);
+    for (uint64_t i = 0; i < text->n; i++) {
+        struct str s = gguf_next(text, &at);
+        int32_t    kind = gguf_i32(type, i);
+        json_t    *id = json_integer((json_int_t)i), *content = json_stringn(s.at ? s.at : "", s.len); /* NULL when it is not UTF-8 */
+        bool       is_added = kind == TOKEN_CONTROL || kind == TOKEN_USER, bad = !content || memchr(s.at, 0, s.len) || s.len == 0;
+        if (!bad && is_added)
+            bad = json_array_append_new(added, json_pack("{s:O,s:O,s:b,s:b,s:b,s:b,s:b}", "content", content, "id", id, "special", kind == TOKEN_CONTROL,
+                                                         "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0));
+        else if (!bad)
+            bad = json_object_set(vocab, json_string_value(content), id);
+        json_decref(id);
+        json_decref(content);
+        if (bad)
+            return err_set(e, ERR_FORMAT, "tokenizer.ggml.tokens: entry %" PRIu64 " is not a text", i);
+    }
+    return 0;
+}
+
+static int gguf_merges(const struct gguf *g, json_t *merges, struct err *e)
+{
+    const struct gguf_value *text;
+    size_t                   at = 0;
+    int                      rc = gguf_array(g, "tokenizer.ggml.merges", GGUF_STR, &text, e);
+
+    if (rc)
+        return rc;
+    if (text->n > VOCAB_MERGES_MAX)
+        return err_set(e, ERR_LIMIT, "tokenizer.ggml.merges has %" PRIu64 " entries, at most %d", text->n, VOCAB_MERGES_MAX);
+    for (uint64_t i = 0; i < text->n; i++) {
+        struct str s = gguf_next(text, &at);
+        if (json_array_append_new(merges, json_stringn(s.at ? s.at : "", s.len)))
+            return err_set(e, ERR_FORMAT, "tokenizer.ggml.merges: entry %" PRIu64 " is not a text", i);
+    }
+    return 0;
+}
+
+static int from_gguf(struct vocab *v, struct str bytes, struct err *e)
+{
+    struct gguf g;
+    json_t     *vocab = json_object(), *merges = json_array(), *added = json_array(), *root = NULL;
+    int         rc = gguf_parse(&g, bytes, "tokenizer", e);
+
+    if (rc)
+        goto done;
+    if (!(rc = gguf_pipeline(&g, e)) && !(rc = gguf_tokens(&g, vocab, added, e)) && !(rc = gguf_merges(&g, merges, e))) {
+        root = json_pack("{s:{s:O,s:O},s:O}", "model", "vocab", vocab, "merges", merges, "added_tokens", added);
+        rc = root ? fill(v, root, e) : err_set(e, ERR_NOMEM, "no memory for the tokenizer");
+    }
+    gguf_close(&g);
+done:
+    json_decref(root);
+    json_decref(vocab);
+    json_decref(merges);
+    json_decref(added);
+    return rc;
+}
+
+static int from_json(struct vocab *v, struct str json, struct err *e)
 {
     json_error_t why;
     json_t      *root = NULL;
     int          rc;
 
-    memset(v, 0, sizeof *v);
     if (json.len > VOCAB_FILE_MAX)
         return err_set(e, ERR_LIMIT, "tokenizer JSON is %zu bytes, at most %u", json.len, VOCAB_FILE_MAX);
     if ((rc = check_depth(json, e)))
@@ -384,6 +469,15 @@ int vocab_parse(struct vocab *v, struct str json, struct err *e)
     if (!(rc = check_pipeline(root, e)))
         rc = fill(v, root, e);
     json_decref(root);
+    return rc;
+}
+
+int vocab_parse(struct vocab *v, struct str bytes, struct err *e)
+{
+    int rc;
+
+    memset(v, 0, sizeof *v);
+    rc = gguf_is(bytes) ? from_gguf(v, bytes, e) : from_json(v, bytes, e);
     if (rc)
         vocab_release(v);
     return rc;

@@ -1,4 +1,4 @@
-/* vocab.h - what a tokenizer.json says, checked: tokens, merges, added tokens.
+/* vocab.h - what a tokenizer.json (or a GGUF file's tokenizer.ggml.*) says, checked: tokens, merges, added tokens.
  *
  *   struct vocab v;
  *   vocab_parse(&v, json, &e);   ...   vocab_release(&v);
@@ -49,8 +49,9 @@ struct vocab {
     uint32_t            n_slots;
 };
 
-/* Copies what it needs out of json. ERR_FORMAT, ERR_LIMIT, ERR_NOMEM; on error v is released. */
-int  vocab_parse(struct vocab *v, struct str json, struct err *e);
+/* bytes: a tokenizer.json, or a whole GGUF file. Copies what it needs. ERR_FORMAT, ERR_LIMIT, ERR_NOMEM, ERR_NOTFOUND (no tokenizer in the
+ * GGUF file); on error v is released. */
+int  vocab_parse(struct vocab *v, struct str bytes, struct err *e);
 /* The token of model.vocab with exactly these bytes, or -1. */
 int32_t vocab_find(const struct vocab *v, struct str bytes);
 void vocab_release(struct vocab *v);
