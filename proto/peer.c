@@ -105,14 +105,27 @@ static int set_options(struct peer *p, struct err *e)
     return rc;
 }
 
-static int check_endpoint(const char *endpoint, struct err *e)
+/* ZeroMQ takes port 70000 for 4464. A listener may leave the choice to the system: "*". */
+static int check_tcp(const char *endpoint, bool listen, struct err *e)
+{
+    const char *host = endpoint + strlen("tcp://"), *colon = strrchr(host, ':');
+    uint64_t    port = 0;
+
+    if (!colon || colon == host) return err_set(e, ERR_ARG, "endpoint %s is not tcp://HOST:PORT", endpoint);
+    if (listen && !strcmp(colon + 1, "*")) return 0;
+    if (str_to_u64(str_of(colon + 1), &port) || port < 1 || port > 65535)
+        return err_set(e, ERR_ARG, "the port of %s is not a number from 1 to 65535", endpoint);
+    return 0;
+}
+
+static int check_endpoint(const char *endpoint, bool listen, struct err *e)
 {
     const char *path;
 
     if (!endpoint || !*endpoint) return err_set(e, ERR_ARG, "an endpoint is missing: tcp://HOST:PORT or ipc://PATH");
     if (strlen(endpoint) > ENDPOINT_MAX_BYTES)
         return err_set(e, ERR_ARG, "the endpoint has %zu bytes; at most %d are taken", strlen(endpoint), ENDPOINT_MAX_BYTES);
-    if (starts(endpoint, "tcp://")) return endpoint[6] ? 0 : err_set(e, ERR_ARG, "endpoint %s has no address", endpoint);
+    if (starts(endpoint, "tcp://")) return check_tcp(endpoint, listen, e);
     if (!starts(endpoint, "ipc://"))
         return err_set(e, ERR_ARG, "endpoint \"%.100s\" is not known: tcp://HOST:PORT or ipc://PATH", endpoint);
     path = endpoint + 6;
@@ -166,7 +179,7 @@ static int clear_stale(const char *endpoint, struct err *e)
 static int open_socket(struct peer **out, const char *endpoint, bool router, struct err *e)
 {
     struct peer *p;
-    int          rc = check_endpoint(endpoint, e);
+    int          rc = check_endpoint(endpoint, router, e);
 
     if (rc || (rc = context_open(e))) return rc;
     p = calloc(1, sizeof *p);
@@ -187,7 +200,7 @@ int peer_bind(struct peer **out, const char *endpoint, const struct peer_opts *o
     struct peer *p = NULL;
     mode_t       mask;
     size_t       len = sizeof p->endpoint;
-    int          rc = check_endpoint(endpoint, e), bound;
+    int          rc = check_endpoint(endpoint, true, e), bound;
 
     if (rc) return rc;
     if (starts(endpoint, "tcp://") && !is_loopback(endpoint) && !(o && o->insecure))
