@@ -34,10 +34,13 @@ int ending_verdict(const struct follow *f, uint32_t n_images, const struct bar *
 
 void ending_interrupted(const struct session *s, uint64_t job, const char *how, struct err *e)
 {
+    const char *at = client_endpoint(s->client);
+
     if (s->embedded || job == 0) return;
     err_set(e, ERR_CANCELED,
-            "interrupted; job %" PRIu64 " goes on at %.80s. Gather it: zfarm gather %" PRIu64 " -o DIR%s. End it: zfarm cancel %" PRIu64,
-            job, client_endpoint(s->client), job, how, job);
+            "interrupted; job %" PRIu64 " goes on. Gather it: zfarm gather %" PRIu64
+            " -o DIR --broker %.80s%s. End it: zfarm cancel %" PRIu64 " --broker %.80s",
+            job, job, at, how, job, at);
 }
 
 void ending_where(const struct session *s, const char *dir, const char *sheet)

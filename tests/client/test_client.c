@@ -190,6 +190,21 @@ static void nobody_there(void **state)
     assert_null(c);
 }
 
+static void patience_ends(void **state)
+{
+    struct rig        *s = *state;
+    struct client     *c = NULL;
+    struct client_opts o = {.endpoint = s->f.endpoint, .timeout_ms = 5000, .patience_ms = 100};
+    struct msg         m;
+    struct err         e = {0};
+
+    assert_int_equal(client_open(&c, &o, &e), 0);
+    atomic_store(&s->f.mute, 1000);
+    assert_int_equal(client_jobs(c, 0, 10, &m, &e), ERR_TIMEOUT);
+    assert_non_null(strstr(e.text, "has been away for 0.1 s"));
+    client_close(c);
+}
+
 static void interrupted(void **state)
 {
     static volatile sig_atomic_t stop = 1;
@@ -211,6 +226,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(busy_broker_is_asked_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(silence_is_told_and_survived, set_up, tear_down),
         cmocka_unit_test_setup_teardown(fetches_whole_parts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(patience_ends, set_up, tear_down),
         cmocka_unit_test(nobody_there),
         cmocka_unit_test(interrupted),
     };
