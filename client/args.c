@@ -427,6 +427,7 @@ static int whole(struct parse *p)
         return err_set(&p->err, ERR_ARG, "a folder for the images is needed: -o DIR");
     if (a->command >= ARGS_SHOW && a->command <= ARGS_CANCEL && !a->job)
         return err_set(&p->err, ERR_ARG, "a job's number is needed: zfarm jobs lists them");
+    a->own_farm = a->broker && strcmp(a->broker, "none") == 0;
     if (!a->broker) a->broker = getenv("ZFARM_BROKER");
     if (a->broker && (!a->broker[0] || strcmp(a->broker, "none") == 0)) a->broker = NULL;
     if (!a->broker && !makes && a->command != ARGS_UP) a->broker = ARGS_BROKER_DEFAULT;

@@ -15,24 +15,34 @@
 #include "client/fields.h"
 
 enum args_command {
-    ARGS_GENERATE, ARGS_BATCH, ARGS_JOBS, ARGS_SHOW, ARGS_WATCH, ARGS_GATHER, ARGS_CANCEL, ARGS_WORKERS, ARGS_UP, N_ARGS_COMMANDS
+    ARGS_GENERATE,
+    ARGS_BATCH,
+    ARGS_JOBS,
+    ARGS_SHOW,
+    ARGS_WATCH,
+    ARGS_GATHER,
+    ARGS_CANCEL,
+    ARGS_WORKERS,
+    ARGS_UP,
+    N_ARGS_COMMANDS
 };
 
 #define ARGS_BROKER_DEFAULT "tcp://127.0.0.1:7777"
 
 struct args {
     enum args_command command;
-    struct row        row;          /* what to make; for batch: the defaults of every row */
+    struct row        row; /* what to make; for batch: the defaults of every row */
     bool              prompt_said;
     const char       *prompt_file, *out, *latents, *sheet; /* sheet: "" = the default name */
-    const char       *file;         /* batch FILE */
-    uint64_t          job;          /* show, watch, gather, cancel JOB */
-    const char       *broker;       /* NULL: an embedded farm */
+    const char       *file;                                /* batch FILE */
+    uint64_t          job;                                 /* show, watch, gather, cancel JOB */
+    const char       *broker;                              /* NULL: an embedded farm */
     const char       *model, *model_env, *device, *precision, *listen, *data;
     int               n_workers, n_threads;
     bool              sheet_said, resume, detach, keep, json, quiet;
+    bool              own_farm; /* --broker none was said */
     int64_t           timeout_ms, patience_ms;
-    int               limit;        /* jobs: rows */
+    int               limit; /* jobs: rows */
 };
 
 int         args_parse(enum args_command command, int argc, char **argv, struct args *a);

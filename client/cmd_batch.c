@@ -50,6 +50,9 @@ static int check_same(struct work *w, struct err *e)
                        "%.80s or the options are not the ones that the batch in %.100s began with: restore them, or use another folder",
                        w->b.source, w->a->out);
     }
+    if (w->resumed && w->m.broker[0] && !w->a->broker && !w->a->own_farm) {
+        return err_set(e, ERR_ARG, "this batch began at %.150s: --broker goes on there, --broker none makes the rest here", w->m.broker);
+    }
     if (w->resumed) return 0;
     memcpy(w->m.spec, spec, sizeof spec);
     random_bytes(w->m.key, KEY_BYTES);

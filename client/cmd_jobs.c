@@ -8,11 +8,12 @@
 
 #define TABLE_BYTES ((size_t)64 << 20)
 
-static void print_out(struct buf *b)
+static int print_out(struct buf *b, struct err *e)
 {
-    if (b->len) fwrite(b->at, 1, b->len, stdout);
-    fflush(stdout);
+    bool whole = b->len == 0 || fwrite(b->at, 1, b->len, stdout) == b->len;
+
     buf_clear(b);
+    return whole && fflush(stdout) == 0 ? 0 : err_errno(e, ERR_IO, "writing to standard output failed");
 }
 
 int cmd_jobs(struct args *a)
@@ -39,7 +40,7 @@ int cmd_jobs(struct args *a)
         else
             print_job_line(&b, &m.jobs_ok.job[k], wall_ms());
     }
-    print_out(&b);
+    if (rc == 0) rc = print_out(&b, &e);
     buf_release(&b);
     return session_close(&s, rc, &e);
 }
@@ -75,7 +76,7 @@ int cmd_show(struct args *a)
                 print_task_line(&b, &m.show_ok.task[k]);
             first = m.show_ok.task[k].info.index + 1;
         }
-        print_out(&b);
+        rc = print_out(&b, &e);
         if (m.show_ok.n_tasks == 0) break; /* the rest was never submitted */
     }
     buf_release(&b);
@@ -106,7 +107,7 @@ int cmd_workers(struct args *a)
         else
             print_worker_line(&b, &m.workers_ok.worker[k]);
     }
-    print_out(&b);
+    if (rc == 0) rc = print_out(&b, &e);
     buf_release(&b);
     return session_close(&s, rc, &e);
 }

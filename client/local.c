@@ -23,7 +23,7 @@
 #define END_MS       3000 /* between SIGTERM and SIGKILL */
 #define SOON_MS      300
 #define POLL_MS      50
-#define SAY_AFTER_MS 800
+#define SAY_EVERY_MS 800
 #define LOG_TAIL     8192
 #define SOCKET_MAX   100 /* of a path in sockaddr_un, with room */
 #define ARGS_MAX     20
@@ -302,8 +302,7 @@ int local_check(struct local *l, struct err *e)
 
 int local_ready(struct local *l, struct client *c, local_say_f *say, void *ctx, volatile sig_atomic_t *stop, struct err *e)
 {
-    int64_t begun = now_ms();
-    bool    said = false;
+    int64_t begun = now_ms(), said = begun;
 
     for (;;) {
         struct msg m;
@@ -316,9 +315,9 @@ int local_ready(struct local *l, struct client *c, local_say_f *say, void *ctx, 
 
             if (w->capacity && (str_is(w->state, "ready") || str_is(w->state, "busy"))) return 0;
         }
-        if (!said && now_ms() - begun > SAY_AFTER_MS) {
-            said = true;
-            say(ctx, "loading the model");
+        if (now_ms() - said > SAY_EVERY_MS) {
+            said = now_ms();
+            say(ctx, said - begun);
         }
         if (stop && *stop) return err_set(e, ERR_CANCELED, "interrupted");
         sleep_ms(POLL_MS);

@@ -38,7 +38,7 @@ struct local {
     char  words[300]; /* of the worker that ended last */
 };
 
-typedef void local_say_f(void *ctx, const char *text); /* "loading models/demo" */
+typedef void local_say_f(void *ctx, int64_t waited_ms); /* about once a second while no worker is ready */
 
 int local_open(struct local *l, const struct local_opts *o, struct err *e);
 /* Waits until a worker takes work. ERR_DEVICE with the worker's own sentence when one ends instead. */

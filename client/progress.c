@@ -181,6 +181,7 @@ void bar_begin(struct bar *p, uint64_t job, uint32_t n_images, uint32_t n_there,
 {
     struct buf b;
 
+    p->note[0] = '\0';
     p->job = job;
     p->n_images = n_images;
     p->n_there = n_there;
@@ -342,6 +343,27 @@ void bar_say(struct bar *p, const char *event, const char *text, int64_t now_ms)
         scroll(p, &b, now_ms);
     }
     buf_release(&b);
+}
+
+void bar_wait(struct bar *p, const char *text, int64_t waited_ms)
+{
+    struct buf line, out;
+
+    if (p->mode != BAR_TTY) {
+        if (!p->note[0]) bar_say(p, "waiting", text, 0);
+        snprintf(p->note, sizeof p->note, "%.100s", text);
+        return;
+    }
+    buf_init(&line, 4096);
+    buf_init(&out, 2048);
+    buf_printf(&line, "%.400s ", text);
+    print_span(&line, waited_ms);
+    buf_puts(&out, "\r");
+    print_safe(&out, buf_str(&line), columns(p) - 1);
+    buf_puts(&out, "\033[K");
+    snprintf(p->shown, sizeof p->shown, "%.100s", text);
+    write_out(p->out, &out);
+    buf_release(&line);
 }
 
 void bar_note(struct bar *p, struct str text, int64_t now_ms)

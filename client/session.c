@@ -90,11 +90,13 @@ static int on_idle(void *ctx, struct err *e)
     return s->embedded ? local_check(&s->local, e) : 0;
 }
 
-static void say(void *ctx, const char *text)
+static void say(void *ctx, int64_t waited_ms)
 {
     struct session *s = ctx;
+    char            text[300];
 
-    bar_say(&s->bar, "starting", text, now_ms());
+    snprintf(text, sizeof text, "loading %.250s", s->model);
+    bar_wait(&s->bar, text, waited_ms);
 }
 
 int session_open(struct session *s, const char *model_dir, struct err *e)
@@ -118,6 +120,7 @@ int session_open(struct session *s, const char *model_dir, struct err *e)
             lo.data = a->data ? a->data : "zfarm-data";
             lo.show_logs = true;
         }
+        s->model = model_dir;
         rc = local_open(&s->local, &lo, e);
         if (rc) return rc;
         s->embedded = true;

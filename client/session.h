@@ -21,6 +21,7 @@ struct session {
     bool               embedded;
     struct client     *client;
     struct bar         bar;
+    const char        *model; /* the folder, of an own farm */
 };
 
 /* Signals and bar. Nothing is started. */

@@ -152,6 +152,28 @@ static void json_lines(void **state)
     fclose(f);
 }
 
+static void waiting_is_said(void **state)
+{
+    struct bar p;
+    FILE      *f = tmpfile();
+
+    (void)state;
+    bar_init(&p, BAR_TTY, f, f);
+    p.cols = 50;
+    bar_wait(&p, "loading m", 800);
+    bar_wait(&p, "loading m", 1600);
+    bar_begin(&p, 3, 2, 0, 2000);
+    text_is(f, "\rloading m 800 ms\033[K\rloading m 1.6 s\033[K\rjob 3 0/2\033[K");
+    fclose(f);
+    f = tmpfile();
+    bar_init(&p, BAR_PLAIN, f, f);
+    bar_wait(&p, "loading m", 800);
+    bar_wait(&p, "loading m", 1600);
+    bar_begin(&p, 3, 2, 0, 2000);
+    text_is(f, "loading m\njob 3: 2 images\n");
+    fclose(f);
+}
+
 static void terminal_redraws_in_place(void **state)
 {
     struct bar p;
@@ -177,7 +199,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bar_counts_rates_and_cuts), cmocka_unit_test(slow_jobs_say_seconds_per_image), cmocka_unit_test(plain_lines),
         cmocka_unit_test(plain_large_job_is_quiet),  cmocka_unit_test(failures_are_not_endless),        cmocka_unit_test(json_lines),
-        cmocka_unit_test(terminal_redraws_in_place),
+        cmocka_unit_test(terminal_redraws_in_place), cmocka_unit_test(waiting_is_said),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

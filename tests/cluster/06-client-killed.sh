@@ -19,6 +19,8 @@ zfarm batch "$T/prompts.txt" -o "$T/out" "${options[@]}" --broker "$EP" 2> "$T/r
 check "without --resume the folder is refused" grep -q -- "--resume" "$T/refused.log"
 zfarm batch "$T/prompts.txt" -o "$T/out" "${options[@]}" -s 6 --resume --broker "$EP" 2> "$T/refused.log" && die "a resume with another seed"
 check "with other options --resume is refused" grep -q "are not the ones" "$T/refused.log"
+zfarm batch "$T/prompts.txt" -o "$T/out" "${options[@]}" --resume --model "$MODEL" 2> "$T/refused.log" && die "a resume elsewhere"
+check "without its broker --resume asks" grep -q "this batch began at" "$T/refused.log"
 zfarm batch "$T/prompts.txt" -o "$T/out" "${options[@]}" --resume --broker "$EP" 2> "$T/batch.log" || die "--resume"
 check "--resume ends with all 16" test "$(n_png "$T/out")" = 16
 check "in the same job" test "$(zfarm jobs --broker "$EP" --json | wc -l)" = 1

@@ -18,8 +18,9 @@ n_checks=0
 cleanup() {
     rc=$?
     trap - EXIT INT TERM
-    for p in "${pids[@]:-}"; do [ -n "$p" ] && kill -9 "$p" 2>/dev/null; done
-    wait 2>/dev/null
+    exec 2> /dev/null # the shell's own words about what it kills
+    for p in "${pids[@]:-}"; do [ -n "$p" ] && kill -9 "$p"; done
+    wait
     if [ $rc -ne 0 ]; then
         for f in "$T"/*.log; do [ -s "$f" ] && { echo "--- $(basename "$f")"; tail -n 25 "$f"; }; done
     fi
