@@ -4,20 +4,23 @@ BUILD  ?= build
 PREFIX ?= /usr/local
 CMAKE_FLAGS ?=
 
-.PHONY: demo test deps build clean install
+.PHONY: demo test deps build clean install configure
 
 demo: build
 	@sh tools/demo.sh $(BUILD)/bin
 
-test: build
+test: configure
+	@cmake --build $(BUILD)
 	@ctest --test-dir $(BUILD) --output-on-failure
 
 deps:
 	@sh tools/deps.sh
 
-build: deps
+build: configure
+	@cmake --build $(BUILD) --target zfarm zfarm-broker zfarm-worker zfarm-model
+
+configure: deps
 	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
-	@cmake --build $(BUILD)
 
 clean:
 	@rm -rf $(BUILD) $(BUILD).log out
