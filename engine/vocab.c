@@ -371,7 +371,7 @@ static int fill(struct vocab *v, const json_t *root, struct err *e)
 
 /* ---- out of a GGUF file's metadata: the same document, built instead of read ---- */
 
-enum { TOKEN_CONTROL = 3, TOKEN_USER = 4 }; /* of tokenizer.ggml.token_type; these two are what tokenizer.json calls added tokens */
+enum { TOKEN_NORMAL = 1, TOKEN_CONTROL = 3, TOKEN_USER = 4, TOKEN_UNUSED = 5 }; /* tokenizer.ggml.token_type; 3 and 4: added tokens */
 
 static int gguf_pipeline(const struct gguf *g, struct err *e)
 {
@@ -480,6 +480,76 @@ int vocab_parse(struct vocab *v, struct str bytes, struct err *e)
     rc = gguf_is(bytes) ? from_gguf(v, bytes, e) : from_json(v, bytes, e);
     if (rc)
         vocab_release(v);
+    return rc;
+}
+
+/* The letters of a token's bytes; an added token's text as it is. */
+static int put_letters(struct buf *b, const struct alphabet *a, struct str s, bool as_is)
+{
+    int rc = as_is ? buf_put(b, s.at, s.len) : 0;
+    for (size_t i = 0; i < s.len && !as_is && !rc; i++)
+        rc = buf_puts(b, a->letter[(uint8_t)s.at[i]]);
+    return rc;
+}
+
+/* The 64-bit length at from, of what stands behind it. */
+static void set_length(struct buf *b, size_t from)
+{
+    for (size_t i = 0; i < 8; i++)
+        b->at[from + i] = (char)((uint64_t)(b->len - from - 8) >> 8 * i);
+}
+
+static int put_tokens(const struct vocab *v, const struct alphabet *a, int32_t n_rows, struct buf *tokens, struct buf *types)
+{
+    int rc = 0;
+    for (int32_t id = 0; id < n_rows && !rc; id++) {
+        size_t  from = tokens->len;
+        int32_t type = id < v->n_tokens ? TOKEN_NORMAL : TOKEN_UNUSED;
+        for (int32_t k = 0; k < v->n_added; k++)
+            if (v->added[k].id == id)
+                type = v->added[k].special ? TOKEN_CONTROL : TOKEN_USER;
+        bool as_is = type != TOKEN_NORMAL || vocab_find(v, v->token[id]) != id;
+        if ((rc = buf_put(tokens, "length..", 8)))
+            break;
+        rc = type == TOKEN_UNUSED ? buf_printf(tokens, "[PAD%" PRId32 "]", id) : put_letters(tokens, a, v->token[id], as_is);
+        set_length(tokens, from);
+        for (int i = 0; i < 4 && !rc; i++)
+            rc = buf_putc(types, (char)(type >> 8 * i));
+    }
+    return rc;
+}
+
+int vocab_put(const struct vocab *v, int32_t n_rows, struct gguf_head *h, struct err *e)
+{
+    struct alphabet a;
+    struct buf      tokens, types, merges;
+    int             rc;
+
+    alphabet_init(&a);
+    buf_init(&tokens, GGUF_ARRAY_MAX);
+    buf_init(&types, GGUF_ARRAY_MAX);
+    buf_init(&merges, GGUF_ARRAY_MAX);
+    rc = put_tokens(v, &a, n_rows < v->n_tokens ? v->n_tokens : n_rows, &tokens, &types);
+    for (int32_t i = 0; i < v->n_merges && !rc; i++) {
+        size_t from = merges.len;
+        if ((rc = buf_put(&merges, "length..", 8)) || (rc = put_letters(&merges, &a, v->token[v->merge[i].left], false)) ||
+            (rc = buf_putc(&merges, ' ')) || (rc = put_letters(&merges, &a, v->token[v->merge[i].right], false)))
+            break;
+        set_length(&merges, from);
+    }
+    if (rc) {
+        err_set(e, rc, "the tokenizer does not fit into the metadata of a GGUF file");
+        goto done;
+    }
+    gguf_put_str(h, "tokenizer.ggml.model", str_of("gpt2"));
+    gguf_put_str(h, "tokenizer.ggml.pre", str_of("qwen2"));
+    gguf_put_array(h, "tokenizer.ggml.tokens", GGUF_STR, (uint64_t)(n_rows < v->n_tokens ? v->n_tokens : n_rows), buf_str(&tokens));
+    gguf_put_array(h, "tokenizer.ggml.token_type", GGUF_I32, types.len / 4, buf_str(&types));
+    gguf_put_array(h, "tokenizer.ggml.merges", GGUF_STR, (uint64_t)v->n_merges, buf_str(&merges));
+done:
+    buf_release(&tokens);
+    buf_release(&types);
+    buf_release(&merges);
     return rc;
 }
 

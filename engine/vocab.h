@@ -18,6 +18,8 @@
 #include "base/err.h"
 #include "base/str.h"
 
+struct gguf_head; /* engine/gguf.h */
+
 #define VOCAB_FILE_MAX   (64u << 20)
 #define VOCAB_TOKENS_MAX 400000
 #define VOCAB_MERGES_MAX 400000
@@ -52,6 +54,8 @@ struct vocab {
 /* bytes: a tokenizer.json, or a whole GGUF file. Copies what it needs. ERR_FORMAT, ERR_LIMIT, ERR_NOMEM, ERR_NOTFOUND (no tokenizer in the
  * GGUF file); on error v is released. */
 int  vocab_parse(struct vocab *v, struct str bytes, struct err *e);
+/* The other way: tokenizer.ggml.* of a text encoder whose table has n_rows rows; ids without a token are named [PADn]. */
+int  vocab_put(const struct vocab *v, int32_t n_rows, struct gguf_head *h, struct err *e);
 /* The token of model.vocab with exactly these bytes, or -1. */
 int32_t vocab_find(const struct vocab *v, struct str bytes);
 void vocab_release(struct vocab *v);

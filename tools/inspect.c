@@ -1,9 +1,8 @@
 /* inspect.c - zfarm-model inspect: what a checkpoint folder, one of its parts, or a single file holds, and what is missing.
- * A part's config says which tensors there must be (plan.h); the files are checked as strictly as the engine checks them.
+ * A part's config, or else the shapes of its tensors, say which tensors there must be (plan.h); the files are checked as strictly as the engine checks them.
  * Not here: judging the values of weights. */
 #include <argp.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +13,7 @@
 #include "engine/safetensors.h"
 #include "engine/tokenizer.h"
 #include "engine/weights.h"
-#include "tools/plan.h"
+#include "tools/part.h"
 #include "tools/tools.h"
 
 #define LISTED_MAX 20 /* missing tensors named before "and N more" */
@@ -23,12 +22,6 @@ struct inspect_args {
     const char *path;
     bool        brief;
 };
-
-enum part { PART_TRANSFORMER, PART_TEXT, PART_VAE, PART_UNKNOWN };
-
-static const struct {
-    const char *folder, *prefix;
-} PARTS[] = {{"transformer", NULL}, {"text_encoder", "model."}, {"vae", NULL}};
 
 static const struct argp_option OPTIONS[] = {
     {"brief", 'b', NULL, 0, "totals and what is missing, without the table of tensors", 0},
@@ -76,34 +69,8 @@ static void put_total(size_t n, int64_t values, int64_t bytes)
            tool_bytes_text(bytes, size, sizeof size));
 }
 
-/* Older VAE attention names, as the engine takes them, too. */
-static bool alias(const char *name, char *other, size_t cap)
-{
-    static const char *const pair[][2] = {{".to_q.", ".query."}, {".to_k.", ".key."}, {".to_v.", ".value."}, {".to_out.0.", ".proj_attn."}};
-
-    for (size_t i = 0; i < sizeof pair / sizeof *pair; i++) {
-        const char *at = strstr(name, pair[i][0]);
-        if (at) {
-            snprintf(other, cap, "%.*s%s%s", (int)(at - name), name, pair[i][1], at + strlen(pair[i][0]));
-            return true;
-        }
-    }
-    return false;
-}
-
-/* 0 when the tensor is there with its shape and a usable dtype. */
-static int check_tensor(struct weights *w, enum part part, const struct plan_tensor *t, struct err *e)
-{
-    struct tensor out;
-    char          other[PLAN_NAME_MAX + 16];
-
-    if (part == PART_VAE && !weights_has(w, t->name) && alias(t->name, other, sizeof other) && weights_has(w, other))
-        return weights_get(w, other, t->rank, t->dim, &out, e);
-    return weights_get(w, t->name, t->rank, t->dim, &out, e);
-}
-
 /* Names what the config asks for and the files lack. Returns how many of them the engine needs. */
-static int put_missing(struct weights *w, enum part part, const struct plan *p)
+static int put_missing(struct weights *w, const struct plan *p)
 {
     int n_needed = 0, n_other = 0;
 
@@ -111,7 +78,8 @@ static int put_missing(struct weights *w, enum part part, const struct plan *p)
         const struct plan_tensor *t = &p->at[i];
         struct err                e = {0};
         char                      shape[200];
-        int                       rc = check_tensor(w, part, t, &e);
+        struct tensor             out;
+        int                       rc = weights_get(w, t->name, t->rank, t->dim, &out, &e);
         if (!rc)
             continue;
         if (!t->needed) {
@@ -134,52 +102,31 @@ static int put_missing(struct weights *w, enum part part, const struct plan *p)
     return n_needed;
 }
 
-/* Fills p from dir/config.json and prints a line about it. */
-static int plan_of(enum part part, const char *dir, struct plan *p, struct err *e)
+/* path: a folder or a file. wanted: what it must be, or PART_UNKNOWN. */
+static int inspect_part(enum part wanted, const char *path, bool brief)
 {
-    char             path[600];
-    struct buf       b;
-    struct text_conf text;
-    struct dit_conf  dit;
-    struct vae_conf  vae;
-    int              rc;
+    struct weights   *w = NULL;
+    struct plan       p = {0};
+    struct model_conf c;
+    struct err        e = {0};
+    const char       *file = NULL, *last = NULL;
+    enum part         part;
+    bool              inferred = false;
+    int               rc;
 
-    buf_init(&b, CONFIG_BYTES_MAX);
-    if ((rc = file_join(path, sizeof path, dir, "config.json", e)) || (rc = file_read(path, &b, e)))
+    if ((rc = weights_open(&w, path, "model.", &e)))
         goto done;
-    if (part == PART_TRANSFORMER && !(rc = config_dit(&dit, buf_str(&b), path, e))) {
-        printf("  dim %d, %d layers + %d + %d refiners, %d heads of %d, ffn %d, caption features %d\n", dit.dim, dit.n_layers, dit.n_refiners,
-               dit.n_refiners, dit.n_heads, dit.head_dim, dit.ffn, dit.cap_feat_dim);
-        rc = plan_dit(p, &dit, e);
-    } else if (part == PART_TEXT && !(rc = config_text(&text, buf_str(&b), path, e))) {
-        printf("  hidden %d, %d layers, %d heads (%d key/value) of %d, ffn %d, vocabulary %d\n", text.hidden, text.n_layers, text.n_heads,
-               text.n_kv_heads, text.head_dim, text.ffn, text.vocab);
-        rc = plan_text(p, &text, e);
-    } else if (part == PART_VAE && !(rc = config_vae(&vae, buf_str(&b), path, e))) {
-        printf("  latent channels %d, channels", vae.latent_channels);
-        for (int i = 0; i < vae.n_levels; i++)
-            printf(" %d", vae.channels[i]);
-        printf(", %d layers per block, scaling %g, shift %g\n", vae.layers_per_block, (double)vae.scaling, (double)vae.shift);
-        rc = plan_vae(p, &vae, false, vae.post_quant, e);
-    }
-done:
-    buf_release(&b);
-    return rc;
-}
-
-static int inspect_part(enum part part, const char *dir, bool brief)
-{
-    struct weights *w = NULL;
-    struct plan     p = {0};
-    struct err      e = {0};
-    const char     *file = NULL, *last = NULL;
-    int             rc;
-
-    printf("%s\n", dir);
-    if (part != PART_UNKNOWN && (rc = plan_of(part, dir, &p, &e)))
+    printf("%s\n", path);
+    part = part_of(w);
+    if (wanted != PART_UNKNOWN && part != wanted)
+        rc = err_set(&e, ERR_FORMAT, "%s holds no %s", path, part_folder[wanted]);
+    else if (!(rc = part_conf(part, path, w, &c, &inferred, &e)))
+        rc = part_plan(part, &c, &p, &e);
+    if (rc)
         goto done;
-    if ((rc = weights_open(&w, dir, part == PART_UNKNOWN ? NULL : PARTS[part].prefix, &e)))
-        goto done;
+    if (part != PART_UNKNOWN && wanted == PART_UNKNOWN)
+        printf("  a %s%s\n", part_folder[part], inferred ? "; no config beside it, so the numbers are those that the shapes show" : "");
+    part_print(part, &c);
     for (size_t i = 0; i < weights_count(w); i++) {
         const struct safetensors_entry *t = weights_entry(w, i, &file);
         if (file != last)
@@ -190,7 +137,7 @@ static int inspect_part(enum part part, const char *dir, bool brief)
     }
     put_total(weights_count(w), weights_values(w), weights_bytes(w));
     if (p.n)
-        rc = put_missing(w, part, &p) ? ERR_FORMAT : 0;
+        rc = put_missing(w, &p) ? ERR_FORMAT : 0;
 done:
     if (e.code)
         rc = tool_failed(&e);
@@ -229,7 +176,7 @@ static int inspect_model(const char *dir, bool brief)
                c.schedule.shift, c.schedule.use_dynamic_shifting ? ", dynamic" : "");
     }
     for (int i = 0; i < PART_UNKNOWN; i++) {
-        if (file_join(path, sizeof path, dir, PARTS[i].folder, &e))
+        if (file_join(path, sizeof path, dir, part_folder[i], &e))
             return tool_failed(&e);
         rc |= inspect_part((enum part)i, path, brief);
     }
@@ -238,73 +185,24 @@ static int inspect_model(const char *dir, bool brief)
     return rc | inspect_tokenizer(path);
 }
 
-static int inspect_file(const char *path, bool brief)
-{
-    struct safetensors s;
-    struct err         e = {0};
-    int64_t            values = 0;
-
-    if (safetensors_open(&s, path, &e))
-        return tool_failed(&e);
-    printf("%s\n", path);
-    for (size_t i = 0; i < s.n; i++) {
-        int64_t n = 1;
-        for (int k = 0; k < s.entry[i].rank; k++)
-            n *= s.entry[i].dim[k];
-        values += n;
-        if (!brief)
-            put_entry(&s.entry[i]);
-    }
-    put_total(s.n, values, (int64_t)s.data_bytes);
-    safetensors_close(&s);
-    return 0;
-}
-
-/* Which part a folder is, by the class its config names. */
-static enum part part_of(const char *dir)
-{
-    char          path[600];
-    struct buf    b;
-    json_t       *root = NULL;
-    const char   *name;
-    enum part     part = PART_UNKNOWN;
-
-    buf_init(&b, CONFIG_BYTES_MAX);
-    if (file_join(path, sizeof path, dir, "config.json", NULL) == 0 && file_read(path, &b, NULL) == 0)
-        root = json_loadb(b.at, b.len, 0, NULL);
-    name = json_string_value(json_object_get(root, "_class_name"));
-    if (name && strcmp(name, "ZImageTransformer2DModel") == 0)
-        part = PART_TRANSFORMER;
-    else if (name && strcmp(name, "AutoencoderKL") == 0)
-        part = PART_VAE;
-    name = json_string_value(json_object_get(root, "model_type"));
-    if (name && strcmp(name, "qwen3") == 0)
-        part = PART_TEXT;
-    json_decref(root);
-    buf_release(&b);
-    return part;
-}
-
 static int inspect(const struct inspect_args *a)
 {
     struct err e = {0};
     char       path[600];
 
-    if (!file_is_folder(a->path))
-        return inspect_file(a->path, a->brief);
     if (file_join(path, sizeof path, a->path, "model_index.json", &e))
         return tool_failed(&e);
-    if (file_exists(path))
+    if (file_is_folder(a->path) && file_exists(path))
         return inspect_model(a->path, a->brief);
-    return inspect_part(part_of(a->path), a->path, a->brief);
+    return inspect_part(PART_UNKNOWN, a->path, a->brief);
 }
 
 int tool_inspect(int argc, char **argv)
 {
     const struct argp argp = {OPTIONS, on_option, "DIR|FILE",
                               "Shows what a checkpoint holds: tensors with dtype, shape and bytes, totals, and what is missing for generating.\v"
-                              "DIR is a whole model in the diffusers layout (model_index.json) or one of its parts (config.json and .safetensors); "
-                              "FILE is one .safetensors file. Exit code 1 when something is missing or wrong.", NULL, NULL, NULL};
+                              "DIR is a whole model in the diffusers layout (model_index.json) or one of its parts; FILE is a .safetensors, an index of "
+                              "shards or a .gguf. Tensors are shown under the names that the engine knows them by. Exit code 1 when something is missing or wrong.", NULL, NULL, NULL};
     struct inspect_args a = {0};
 
     argp_parse(&argp, argc, argv, 0, NULL, &a);

@@ -1,4 +1,4 @@
-/* model.c - zfarm-model: looks into checkpoints, tokenises, makes synthetic ones. This file only finds the subcommand.
+/* model.c - zfarm-model: looks into checkpoints, checks them, makes smaller and synthetic ones, tokenises. This file only finds the subcommand.
  * Not here: generating images (zfarm). */
 #include <argp.h>
 #include <inttypes.h>
@@ -17,16 +17,20 @@ static const struct command {
     {"inspect", tool_inspect, (char[]){"zfarm-model inspect"}},
     {"tokenize", tool_tokenize, (char[]){"zfarm-model tokenize"}},
     {"synth", tool_synth, (char[]){"zfarm-model synth"}},
+    {"quantize", tool_quantize, (char[]){"zfarm-model quantize"}},
+    {"verify", tool_verify, (char[]){"zfarm-model verify"}},
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 
 const char *argp_program_version = "zfarm-model " ZFARM_VERSION;
 
-static const char DOC[] = "Looks into Z-Image checkpoints, tokenises prompts, makes synthetic checkpoints.\v"
+static const char DOC[] = "Looks into Z-Image checkpoints, checks, quantises and makes them; tokenises prompts.\v"
                           "Commands (each has its own --help):\n"
                           "  inspect DIR|FILE     tensors, sizes, and what is missing\n"
                           "  tokenize             token ids of texts, one JSON array per text\n"
                           "  synth                write a random but sane checkpoint\n"
+                          "  quantize IN OUT      a transformer or text encoder as GGUF or F8\n"
+                          "  verify DIR|FILE      every value finite, every shape right, checksums\n"
                           "\n"
                           "Exit code: 0 done, 1 failed, 2 the command line is wrong.";
 
@@ -43,11 +47,11 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
     int *at = state->input;
 
     if (key == ARGP_KEY_NO_ARGS)
-        argp_error(state, "no command: inspect, tokenize or synth");
+        argp_error(state, "no command: inspect, verify, quantize, tokenize or synth");
     if (key != ARGP_KEY_ARG)
         return ARGP_ERR_UNKNOWN;
     if (!find(arg))
-        argp_error(state, "unknown command '%s': inspect, tokenize or synth", arg);
+        argp_error(state, "unknown command '%s': inspect, verify, quantize, tokenize or synth", arg);
     *at = state->next - 1;
     state->next = state->argc; /* the rest is the command's */
     return 0;

@@ -10,6 +10,8 @@
 int tool_inspect(int argc, char **argv);
 int tool_tokenize(int argc, char **argv);
 int tool_synth(int argc, char **argv);
+int tool_quantize(int argc, char **argv);
+int tool_verify(int argc, char **argv);
 
 /* "zfarm-model: sentence" on stderr; returns 1. */
 int tool_failed(const struct err *e);
