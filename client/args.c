@@ -18,7 +18,7 @@
 
 enum { /* options without a letter */
     O_NEGATIVE = 0x100, O_STEPS, O_INFERENCE, O_NORM, O_TRUNC, O_RNG, O_LATENTS, O_MODEL, O_BROKER, O_JSON, O_DEVICE, O_PRECISION, O_THREADS,
-    O_WORKERS, O_PROMPT_FILE, O_SHEET, O_RESUME, O_DETACH, O_KEEP, O_TIMEOUT, O_PATIENCE, O_LISTEN, O_DATA, O_LIMIT
+    O_WORKERS, O_PROMPT_FILE, O_SHEET, O_RESUME, O_DETACH, O_KEEP, O_TIMEOUT, O_PATIENCE, O_LISTEN, O_DATA, O_LIMIT, O_DIT, O_TEXT, O_VAE, O_TOKENIZER, O_PROFILE
 };
 
 static const struct argp_option prompt_options[] = {
@@ -77,6 +77,11 @@ static const struct argp_option model_options[] = {
 
 static const struct argp_option embedded_options[] = {
     {0, 0, 0, 0, "Without --broker this command starts a farm of its own (--broker none: even if ZFARM_BROKER is set):", 5},
+    {"dit", O_DIT, "FILE", 0, "a transformer instead of the folder's: .safetensors, .gguf or a folder", 5},
+    {"text-encoder", O_TEXT, "FILE", 0, "a text encoder instead of the folder's; with --dit and --vae no folder is needed", 5},
+    {"vae", O_VAE, "FILE", 0, "an autoencoder instead of the folder's", 5},
+    {"tokenizer", O_TOKENIZER, "DIR", 0, "folder of tokenizer.json, when the model has none", 5},
+    {"profile", O_PROFILE, "NAME", 0, "turbo or base, when the model's files do not say", 5},
     {"device", O_DEVICE, "D", 0, "cpu, ... (the worker's default)", 5},
     {"precision", O_PRECISION, "P", 0, "auto, f32 or bf16 (auto)", 5},
     {"threads", O_THREADS, "N", 0, "CPU threads of each worker (the machine's, shared out)", 5},
@@ -88,6 +93,11 @@ static const struct argp_option up_options[] = {
     {"workers", O_WORKERS, "N", 0, "workers to start (1)", 4},
     {"listen", O_LISTEN, "ENDPOINT", 0, "where clients and further workers connect (" ARGS_BROKER_DEFAULT ")", 4},
     {"data", O_DATA, "DIR", 0, "journal and finished images; kept (zfarm-data)", 4},
+    {"dit", O_DIT, "FILE", 0, "a transformer instead of the folder's: .safetensors, .gguf or a folder", 4},
+    {"text-encoder", O_TEXT, "FILE", 0, "a text encoder instead of the folder's; with --dit and --vae no folder is needed", 4},
+    {"vae", O_VAE, "FILE", 0, "an autoencoder instead of the folder's", 4},
+    {"tokenizer", O_TOKENIZER, "DIR", 0, "folder of tokenizer.json, when the model has none", 4},
+    {"profile", O_PROFILE, "NAME", 0, "turbo or base, when the model's files do not say", 4},
     {"device", O_DEVICE, "D", 0, "cpu, ... (the worker's default)", 4},
     {"precision", O_PRECISION, "P", 0, "auto, f32 or bf16 (auto)", 4},
     {"threads", O_THREADS, "N", 0, "CPU threads of each worker (the machine's, shared out)", 4},
@@ -283,6 +293,16 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return a->command == ARGS_JOBS ? number(p, "limit", arg, 1, JOBS_MAX, &a->limit) : field(p, "n", arg);
     case 'o':
         return text(p, "output", arg, &a->out);
+    case O_DIT:
+        return text(p, "dit", arg, &a->dit);
+    case O_TEXT:
+        return text(p, "text-encoder", arg, &a->text_encoder);
+    case O_VAE:
+        return text(p, "vae", arg, &a->vae);
+    case O_TOKENIZER:
+        return text(p, "tokenizer", arg, &a->tokenizer);
+    case O_PROFILE:
+        return text(p, "profile", arg, &a->profile);
     case O_LATENTS:
         return text(p, "latents-out", arg, &a->latents);
     case O_SHEET:

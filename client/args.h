@@ -37,6 +37,7 @@ struct args {
     const char       *file;                                /* batch FILE */
     uint64_t          job;                                 /* show, watch, gather, cancel JOB */
     const char       *broker;                              /* NULL: an embedded farm */
+    const char       *dit, *text_encoder, *vae, *tokenizer, *profile; /* files of a model for an embedded farm */
     const char       *model, *model_env, *device, *precision, *listen, *data;
     int               n_workers, n_threads;
     bool              sheet_said, resume, detach, keep, json, quiet;

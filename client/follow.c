@@ -93,11 +93,15 @@ static const struct part *part_of(const struct task_info *t, enum part_kind kind
     return NULL;
 }
 
+/* A label is somebody's wish: one that cannot be a file's name gives way to index and seed. */
 static int file_of(struct follow *f, const struct task_info *t, char path[GATHER_PATH_BYTES], struct err *e)
 {
     char name[GATHER_PATH_BYTES];
-    int  rc = f->name ? f->name(f->name_ctx, t, name, e) : field_file_name(t->label, t->index, t->seed, name, e);
+    int  rc;
 
+    if (f->name) rc = f->name(f->name_ctx, t, name, e);
+    else if (field_file_name(t->label, t->index, t->seed, name, NULL) == 0) rc = 0;
+    else rc = field_file_name(str_of(""), t->index, t->seed, name, e);
     return rc ? rc : gather_path(f->gather, name, path, e);
 }
 

@@ -193,6 +193,8 @@ static int start_broker(struct local *l, const struct local_opts *o, struct err 
 
 static int start_worker(struct local *l, const struct local_opts *o, int k, struct err *e)
 {
+    const struct { const char *option, *value; } part[] = {{"--dit", o->dit}, {"--text-encoder", o->text_encoder}, {"--vae", o->vae},
+                                                           {"--tokenizer", o->tokenizer}, {"--profile", o->profile}};
     char  threads[16], log[32], model[PATH_MAX], *argv[ARGS_MAX];
     int   n = 0, rc, share = o->n_threads;
     pid_t pid = 0;
@@ -204,8 +206,15 @@ static int start_worker(struct local *l, const struct local_opts *o, int k, stru
     argv[n++] = "zfarm-worker";
     argv[n++] = "--broker";
     argv[n++] = l->endpoint;
-    argv[n++] = "--model";
-    argv[n++] = model;
+    if (*o->model) {
+        argv[n++] = "--model";
+        argv[n++] = model;
+    }
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+        if (part[i].value) {
+            argv[n++] = (char *)(uintptr_t)part[i].option;
+            argv[n++] = (char *)(uintptr_t)part[i].value;
+        }
     if (o->device) {
         argv[n++] = "--device";
         argv[n++] = (char *)(uintptr_t)o->device;

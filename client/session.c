@@ -60,6 +60,10 @@ int session_model(const struct args *a, struct row *row, char dir[1024], struct 
     bool        folder;
 
     dir[0] = '\0';
+    if (a->broker && (a->dit || a->text_encoder || a->vae || a->tokenizer || a->profile)) {
+        return err_set(e, ERR_ARG, "--dit, --text-encoder, --vae, --tokenizer and --profile are for a farm of one's own: with --broker its workers have them");
+    }
+    if (a->dit && a->text_encoder && a->vae && !a->model) return 0; /* a set of files is a model */
     if (a->broker && !a->model) return 0; /* the farm's default, or what the rows say */
     if (!a->broker && !said) return default_model(dir, e);
     folder = strchr(said, '/') || file_is_folder(said);
@@ -113,14 +117,15 @@ int session_open(struct session *s, const char *model_dir, struct err *e)
 
     if (!a->broker) {
         struct local_opts lo = {
-            .model = model_dir, .device = a->device, .precision = a->precision, .n_workers = a->n_workers, .n_threads = a->n_threads};
+            .model = model_dir, .dit = a->dit, .text_encoder = a->text_encoder, .vae = a->vae, .tokenizer = a->tokenizer,
+            .profile = a->profile, .device = a->device, .precision = a->precision, .n_workers = a->n_workers, .n_threads = a->n_threads};
 
         if (a->command == ARGS_UP) {
             lo.listen = a->listen ? a->listen : ARGS_BROKER_DEFAULT;
             lo.data = a->data ? a->data : "zfarm-data";
             lo.show_logs = true;
         }
-        s->model = model_dir;
+        s->model = *model_dir ? model_dir : a->dit;
         rc = local_open(&s->local, &lo, e);
         if (rc) return rc;
         s->embedded = true;

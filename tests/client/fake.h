@@ -140,7 +140,7 @@ static inline void fake_answer(struct fake *f, const struct route *from, const s
                                                              .n_parts = !failed,
                                                              .took_ms = 5,
                                                              .attempts = 1,
-                                                             .worker = {"w", 1},
+                                                             .worker = {"w", 1}, .label = {"../../x", k == 4 ? 7 : 0},
                                                              .error = {"not finite", failed ? 10 : 0}};
         }
         r.events_ok.event = all;

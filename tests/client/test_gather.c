@@ -66,6 +66,9 @@ static void whole_job_twice(void **state)
     gather_path(&g, "00003-103.png", path, &e);
     assert_string_equal(f.file[3], path);
     assert_true(gather_same(path, p.size_bytes, p.sha256));
+    gather_path(&g, "00004-104.png", path, &e); /* its label "../../x" is no name */
+    assert_string_equal(f.file[4], path);
+    gather_path(&g, "00003-103.png", path, &e);
     follow_release(&f);
 
     unlink(path); /* one is lost: only it is fetched again */
