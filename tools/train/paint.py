@@ -1,4 +1,4 @@
-"""Paints the captions of a JSON-lines file (prompt, w, h, seed) from a model folder with our own networks, in fp32:
+"""Paints the captions of a JSON-lines file (prompt, width, height, seed) from a model folder with our own networks, in fp32:
   paint.py MODEL_DIR CAPTIONS.jsonl OUT_DIR [--passes 8] [--guide 0] [--first N]"""
 import argparse, json, os
 import torch

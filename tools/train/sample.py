@@ -32,7 +32,7 @@ def decode(vae, x, norm):
 def by_length(ids_of, items):
     """same size and same padded caption length together, as the product runs each alone"""
     groups = {}
-    for i, it in enumerate(items): groups.setdefault((it["w"], it["h"], model.up32(len(ids_of(it["prompt"])))), []).append(i)
+    for i, it in enumerate(items): groups.setdefault((it["width"], it["height"], model.up32(len(ids_of(it["prompt"])))), []).append(i)
     return groups
 
 def paint(pair, vae, norm, ids_of, items, device, passes=8, guide=0.0):
@@ -71,8 +71,8 @@ def report(out, vae, pair, norm, tokenizer, captions_file, device, say):
              "three pink balloons over the desert under a purple sky", "an orange cat on the right and a blue house on the left, at dawn", "a white boat on the sea, mountains, at night"]
     rows = []
     for n in (1, 2, 4, 8, 16):
-        rows += paint(pair, vae, norm, ids_of, [dict(prompt=p, w=256, h=256, seed=5 + i) for i, p in enumerate(shown)], device, n)
-    rows += paint(pair, vae, norm, ids_of, [dict(prompt=p, w=256, h=256, seed=5 + i) for i, p in enumerate(shown)], device, 8, 1.0)
+        rows += paint(pair, vae, norm, ids_of, [dict(prompt=p, width=256, height=256, seed=5 + i) for i, p in enumerate(shown)], device, n)
+    rows += paint(pair, vae, norm, ids_of, [dict(prompt=p, width=256, height=256, seed=5 + i) for i, p in enumerate(shown)], device, 8, 1.0)
     sheet(rows, 6).save(os.path.join(out, "passes.png"))
     if captions_file:
         items = [json.loads(l) for l in open(captions_file, encoding="utf8")]

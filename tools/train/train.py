@@ -11,7 +11,7 @@ ap.add_argument("--vae-seconds", type=float, default=0); ap.add_argument("--deco
 ap.add_argument("--done", type=float, default=0, help="seconds of DiT training in earlier commands"); ap.add_argument("--total", type=float, default=900)
 ap.add_argument("--pool", type=int, default=160000); ap.add_argument("--seed", type=int, default=1); ap.add_argument("--smoke", action="store_true")
 ap.add_argument("--guide", type=float, default=0.7, help="guidance of the teacher when distilling"); ap.add_argument("--workers", type=int, default=0); ap.add_argument("--full-state", default="", help="folder on this machine for the optimiser's state")
-ap.add_argument("--eval", default="", help="captions file (JSON lines with prompt, w, h, seed) to paint at the end")
+ap.add_argument("--eval", default="", help="captions file (JSON lines with prompt, width, height, seed) to paint at the end")
 A = ap.parse_args()
 os.makedirs(A.out, exist_ok=True)
 DEV = "cuda" if torch.cuda.is_available() else "cpu"
