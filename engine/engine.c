@@ -278,7 +278,7 @@ static int measure_decode(struct engine *g, const int dim[3], size_t *bytes, str
 {
     measure_begin(g);
     struct tensor z = new_latent(g->d, dim), rgb = new_rgb(g, dim);
-    vae_decode(g->vae, &z, &rgb);
+    (void)vae_decode(g->vae, &z, &rgb);
     return measure_end(g, bytes, e);
 }
 
@@ -520,9 +520,13 @@ int engine_decode(struct engine *g, const struct latent *l, struct image *out, s
     }
     if ((rc = dev_put(g->d, &z, l->values, latent_count(l) * sizeof *l->values, e)))
         goto done;
-    vae_decode(g->vae, &z, &pixels);
+    bool finite = vae_decode(g->vae, &z, &pixels);
     if ((rc = dev_get(g->d, &pixels, rgb, n, e)) || (rc = dev_sync(g->d, e)))
         goto done;
+    if (!finite) {
+        rc = err_set(e, ERR_NAN, "the picture is not finite: the VAE's weights are out of range");
+        goto done;
+    }
     *out = (struct image){ .width_px = (int)pixels.dim[1], .height_px = (int)pixels.dim[0], .rgb = rgb };
     rgb = NULL;
 done:

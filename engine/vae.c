@@ -242,7 +242,22 @@ static void upsample(struct vae *v, int level, struct room *r)
     op_conv2d(d, &y, &big, &v->up_w[level], &v->up_b[level], NULL);
 }
 
-void vae_decode(struct vae *v, const struct tensor *z, struct tensor *rgb)
+/* Pixels are clamped, and a NaN would become black: so the values are looked at before. */
+static bool all_finite(struct dev *d, const struct tensor *x)
+{
+    size_t mark = dev_mark(d);
+    bool   ok;
+
+    if (x->type == DTYPE_F32)
+        return op_all_finite(d, x);
+    struct tensor wide = dev_new3(d, DTYPE_F32, x->dim[0], x->dim[1], x->dim[2]);
+    op_copy(d, &wide, x);
+    ok = op_all_finite(d, &wide);
+    dev_reset(d, mark);
+    return ok;
+}
+
+bool vae_decode(struct vae *v, const struct tensor *z, struct tensor *rgb)
 {
     const struct vae_conf *c = &v->conf;
     struct dev            *d = v->d;
@@ -275,5 +290,7 @@ void vae_decode(struct vae *v, const struct tensor *z, struct tensor *rgb)
     op_group_norm(d, &y, &x, &v->out_norm_w, &v->out_norm_b, c->n_groups, NORM_EPS, ACT_SILU);
     op_conv2d(d, &out, &y, &v->out_w, &v->out_b, NULL);
     op_to_rgb8(d, rgb, &out);
+    bool ok = all_finite(d, &out);
     dev_reset(d, mark);
+    return ok;
 }

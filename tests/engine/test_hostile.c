@@ -27,6 +27,7 @@ static const char *const FILES[] = { "model_index.json",
 #define N_FILES    (sizeof FILES / sizeof *FILES)
 #define DIT_FILE   "transformer/diffusion_pytorch_model.safetensors"
 #define TEXT_FILE  "text_encoder/model.safetensors"
+#define VAE_FILE   "vae/diffusion_pytorch_model.safetensors"
 
 static char *read_model(const char *name, size_t *len)
 {
@@ -172,6 +173,7 @@ static void weights_out_of_range_give_an_error_not_a_picture(void **state)
     struct embed  *p = NULL;
     struct latent *z = NULL;
     struct err     e = { 0 };
+    struct image   img = { 0 };
     struct gen     gen = tiny_gen(5);
     size_t         len;
     (void)state;
@@ -195,6 +197,21 @@ static void weights_out_of_range_give_an_error_not_a_picture(void **state)
     assert_int_equal(engine_denoise(g, p, NULL, &gen, NULL, &z, &e), ERR_NAN);
     assert_non_null(strstr(e.text, "not finite after pass 1 of 2"));
     assert_null(z);
+    embed_free(p);
+    engine_free(g);
+    g = NULL;
+    swap(&t, DIT_FILE, "BF16", "BF16");
+    at = read_model(VAE_FILE, &len);
+    memset(at + len - 896294 + 9344, 0xff, 2); /* decoder.conv_out.bias[0] */
+    put(&t, VAE_FILE, at, len);
+    free(at);
+    assert_int_equal(open_dir(t.dir, &g, &e), 0);
+    assert_int_equal(engine_encode(g, str_of(""), &p, &e), 0);
+    assert_int_equal(engine_denoise(g, p, NULL, &gen, NULL, &z, &e), 0);
+    assert_int_equal(engine_decode(g, z, &img, &e), ERR_NAN);
+    assert_non_null(strstr(e.text, "the picture is not finite"));
+    assert_null(img.rgb);
+    latent_free(z);
     embed_free(p);
     engine_free(g);
     tmp_close(&t);
