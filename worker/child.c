@@ -91,7 +91,7 @@ static void opened(struct child *c, int64_t now)
     memcpy(&c->model, c->payload, sizeof c->model);
     c->model.profile[sizeof c->model.profile - 1] = c->model.device[sizeof c->model.device - 1] = 0;
     c->model.about[sizeof c->model.about - 1] = 0;
-    c->opened_once = true;
+    c->opened_once = c->is_open = true;
     c->state = CHILD_READY;
     c->events.on_opened(c->ctx, now);
 }
@@ -199,7 +199,7 @@ int child_start(struct child *c, int64_t now_ms, struct err *e)
     c->fd = pair[0];
     if (loop_fd(c->loop, c->fd, on_link, c)) return err_set(e, ERR_LIMIT, "no room in the loop for the engine");
     c->state = CHILD_LOADING;
-    c->was_busy = c->stuck = false;
+    c->was_busy = c->stuck = c->is_open = false;
     c->words[0] = 0;
     c->heard_ms = now_ms;
     c->kill_ms = INT64_MAX;
@@ -266,6 +266,12 @@ static void watch(struct child *c, int64_t now)
     c->kill_ms = now + c->conf->watch.kill_ms;
 }
 
+void child_stalled(struct child *c, int64_t gap_ms, int64_t now_ms)
+{
+    c->heard_ms = c->heard_ms + gap_ms < now_ms ? c->heard_ms + gap_ms : now_ms;
+    c->moved_ms = c->moved_ms + gap_ms < now_ms ? c->moved_ms + gap_ms : now_ms;
+}
+
 void child_tick(struct child *c, int64_t now_ms)
 {
     struct err e = {0};
@@ -292,7 +298,9 @@ static void last_words(struct child *c, int status)
     if (c->words[0]) return;
     if (c->state == CHILD_BUSY) snprintf(where, sizeof where, "in stage %s step %u", stage_name(c->stage), c->step);
     else snprintf(where, sizeof where, "%s", c->state == CHILD_LOADING ? "while loading" : "between tasks");
-    if (WIFSIGNALED(status)) snprintf(c->words, sizeof c->words, "engine ended by signal %d %s", WTERMSIG(status), where);
+    if (WIFSIGNALED(status))
+        snprintf(c->words, sizeof c->words, "engine ended by signal %d %s%s", WTERMSIG(status), where,
+                 WTERMSIG(status) == SIGBUS ? ": a file of the model was cut while in use, or its disk failed" : "");
     else snprintf(c->words, sizeof c->words, "engine ended with status %d %s", WEXITSTATUS(status), where);
 }
 

@@ -36,6 +36,7 @@ struct child {
     void                     *ctx;
     enum child_state          state;
     bool                      was_busy, stuck, opened_once;
+    bool                      is_open;      /* this process opened the model */
     pid_t                     pid;
     int                       fd;           /* of the link; -1 */
     struct link_model         model;        /* valid once opened */
@@ -59,6 +60,8 @@ int  child_task(struct child *c, uint64_t task, uint64_t epoch, struct str item,
 void child_cancel(struct child *c, uint64_t task);
 void child_tick(struct child *c, int64_t now_ms);
 void child_reap(struct child *c, int64_t now_ms);
+/* This process slept for gap_ms (stopped, frozen, starved), and so maybe the child: no silence of the child's. */
+void child_stalled(struct child *c, int64_t gap_ms, int64_t now_ms);
 /* How long the task at hand may still take, by the mean step; -1: not known. */
 int64_t child_left_ms(const struct child *c);
 /* The watchdog's patience for the stage at hand. */

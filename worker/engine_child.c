@@ -207,6 +207,7 @@ static void run_task(struct engine_child *c, const struct link_head *in)
         c->spec = item.spec;
         resolve(c);
         rc = make(c, &m, &h, &e);
+        if (rc == ERR_IO) rc = ERR_DEVICE; /* a file of the model was cut: this engine would fail whatever comes next */
     }
     if (!rc) rc = say_result(c, &m, &h, &e);
     if (rc) say_failed(c, rc, &e);

@@ -330,11 +330,12 @@ static void on_error(struct worker *w, const struct msg *m, int64_t now)
     }
 }
 
-static void forget_answered(struct worker *w, uint64_t task, enum work_state state)
+/* epoch 0: a result is good under any lease; a failure is that of one. */
+static void forget_answered(struct worker *w, uint64_t task, uint64_t epoch, enum work_state state)
 {
     struct work *k = works_find(&w->works, task);
 
-    if (k && k->state == state) worker_forget(w, k);
+    if (k && k->state == state && (epoch == 0 || k->epoch == epoch)) worker_forget(w, k);
 }
 
 static void on_kind(struct worker *w, const struct msg *m, int64_t now)
@@ -350,8 +351,8 @@ static void on_kind(struct worker *w, const struct msg *m, int64_t now)
         return;
     case MSG_OFFER_OK: on_offer_ok(w, m, now); return;
     case MSG_CREDIT: on_credit(w, &m->credit, now); return;
-    case MSG_RESULT_OK: forget_answered(w, m->result_ok.task, WORK_FINISHED); return;
-    case MSG_FAILED_OK: forget_answered(w, m->failed_ok.task, WORK_FAILED); return;
+    case MSG_RESULT_OK: forget_answered(w, m->result_ok.task, 0, WORK_FINISHED); return;
+    case MSG_FAILED_OK: forget_answered(w, m->failed_ok.task, m->failed_ok.epoch, WORK_FAILED); return;
     case MSG_ERROR: on_error(w, m, now); return;
     case MSG_GOAWAY: log_info("broker_goes", "next=\"it is looked for again\""); return;
     default: log_warn("unexpected", "kind=%s", msg_kind_name(m->kind)); return;

@@ -15,7 +15,7 @@
 #include "worker/session.h"
 
 #define TICK_MS       100
-#define STALL_MS      1000  /* a gap between ticks that is our own fault, not the broker's silence */
+#define STALL_MS      1000  /* a gap between ticks that is our own fault, not the broker's or the engine's silence */
 #define DRAIN_MORE_MS 10000 /* after drain_ms: for results on their way */
 
 uint32_t worker_capacity(const struct worker *w)
@@ -121,6 +121,13 @@ static void on_failed(void *ctx, const struct link_head *h, const char *text, in
     session_say(w, now);
 }
 
+/* What has not begun goes to other workers. */
+static void give_back(struct worker *w, const char *why)
+{
+    for (size_t i = 0; i < LEASES_MAX; i++)
+        if (w->works.row[i].state == WORK_WAITING) session_release(w, &w->works.row[i], why);
+}
+
 static void on_died(void *ctx, bool was_busy, bool stuck, const char *words, int64_t now)
 {
     struct worker *w = ctx;
@@ -136,6 +143,7 @@ static void on_died(void *ctx, bool was_busy, bool stuck, const char *words, int
         work_step(k, STAGE_WAITING, 0, k->steps, now);
     }
     session_say(w, now); /* READY{0} first of all */
+    if (!w->child.is_open) give_back(w, "the engine does not start again");
 }
 
 /* One step towards the end: give back what has not begun, give up what takes too long, go when nothing is left. */
@@ -145,11 +153,11 @@ static void drain(struct worker *w, int64_t now)
     bool    late = now >= w->drain_until_ms;
     size_t  n_left = 0;
 
+    give_back(w, "the worker is draining");
     for (size_t i = 0; i < LEASES_MAX; i++) {
         struct work *k = &w->works.row[i];
 
-        if (k->state == WORK_WAITING) session_release(w, k, "the worker is draining");
-        else if (k->state == WORK_RUNNING && (late || left > w->drain_until_ms - now)) session_release(w, k, "the worker is draining");
+        if (k->state == WORK_RUNNING && (late || left > w->drain_until_ms - now)) session_release(w, k, "the worker is draining");
         n_left += k->state != WORK_FREE;
     }
     if (n_left == 0 || now >= w->drain_until_ms + DRAIN_MORE_MS || (late && !session_is_up(w))) loop_stop(w->loop);
@@ -158,8 +166,12 @@ static void drain(struct worker *w, int64_t now)
 static void on_tick(void *ctx, int64_t now)
 {
     struct worker *w = ctx;
+    int64_t        gap = now - w->tick_ms, heard = w->session.heard_ms + gap;
 
-    if (now - w->tick_ms > STALL_MS) w->session.heard_ms += now - w->tick_ms;
+    if (gap > STALL_MS) {
+        w->session.heard_ms = heard < now ? heard : now;
+        child_stalled(&w->child, gap, now);
+    }
     w->tick_ms = now;
     child_tick(&w->child, now);
     session_tick(w, now);

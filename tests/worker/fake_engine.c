@@ -1,6 +1,7 @@
 /* fake_engine.c - engine/engine.h without a model: pictures are a pattern of prompt and seed, and some prompts misbehave.
  * Included by tests of the worker; the real engine.o is then never linked.
- *   "slow": 30 ms a step   "crash": aborts in step 2   "hang": never ends step 2   "nan", "oom", "device": that error */
+ *   "slow": 30 ms a step   "crash": aborts in step 2   "hang": never ends step 2   "nan", "oom", "device", "cut": that error
+ * A model whose folder begins with '/' must be there. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@ int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
 
     o->on_progress(o->ctx, 0.5, "half of it");
     if (!strcmp(o->model_dir, "missing")) return err_set(e, ERR_IO, "there is no model folder missing");
+    if (o->model_dir[0] == '/' && access(o->model_dir, F_OK)) return err_set(e, ERR_IO, "there is no model folder %s", o->model_dir);
     if (!strcmp(o->model_dir, "crashes")) abort();
     g = calloc(1, sizeof *g);
     g->profile = (struct engine_profile){.name = "fake", .n_steps = 4, .guidance = 0, .cfg_norm = 0, .cfg_trunc = 1, .multiple_px = 16,
@@ -81,6 +83,7 @@ int engine_denoise(struct engine *g, const struct embed *pos, const struct embed
         while (str_is(p, "hang") && i == 2) pause();
         if (str_is(p, "nan")) return err_set(e, ERR_NAN, "the latents are not finite after step %d", i);
         if (str_is(p, "oom")) return err_set(e, ERR_NOMEM, "needs 90 GiB, has 23 GiB");
+        if (str_is(p, "cut")) return err_set(e, ERR_IO, "model.safetensors: was cut while in use");
         if (str_is(p, "device")) return err_set(e, ERR_DEVICE, "illegal address");
         if (h->on_step(h->ctx, i, gen->n_steps)) return err_set(e, ERR_CANCELED, "canceled after step %d", i);
     }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -357,8 +358,11 @@ static void failures(void **state)
     expect_failed(f, 4, FAIL_CRASHED, "illegal address");
     lease(f, 5, "hang", 4, false);
     expect_failed(f, 5, FAIL_STUCK, "engine did not move");
+    lease(f, 9, "cut", 4, false); /* its engine would fail every task from now on */
+    expect_failed(f, 9, FAIL_CRASHED, "was cut while in use");
     lease(f, 6, "a cat", 4, false);
     finish(f, 6);
+    assert_int_equal(f->restarts, 4); /* crash, device, hang, cut */
     m = (struct msg){.kind = MSG_LEASE, .lease = {.task = 7, .epoch = 107, .job = 1, .budget_ms = 1}};
     spec_init(&m.lease.spec);
     m.lease.spec.width_px = 4096;
@@ -368,6 +372,70 @@ static void failures(void **state)
     m.lease.spec.model = str_of("other");
     tell(f, m);
     assert_int_equal(expect(f, MSG_RELEASE).release.task, 8);
+}
+
+/* The model's folder goes away: the engine cannot start again, and what waits here goes to others. It comes back: so does the worker. */
+static void model_goes_away(void **state)
+{
+    struct fake *f = *state;
+    char         model[64];
+    struct msg   m;
+
+    snprintf(model, sizeof model, "%s/model", f->folder);
+    assert_int_equal(mkdir(model, 0700), 0);
+    start_worker(f, model);
+    welcome(f, NULL, 0);
+    lease(f, 1, "slow", 200, false);
+    lease(f, 2, "a dog", 3, false);
+    wait_step(f, 1, 2);
+    assert_int_equal(rmdir(model), 0);
+    kill(engine_pid(f), SIGBUS);
+    expect_failed(f, 1, FAIL_CRASHED, "a file of the model was cut");
+    m = expect(f, MSG_RELEASE);
+    assert_int_equal(m.release.task, 2);
+    assert_true(str_is(m.release.why, "the engine does not start again"));
+    assert_int_equal(mkdir(model, 0700), 0);
+    assert_int_equal(expect(f, MSG_READY).ready.capacity, 2);
+    lease(f, 3, "a cat", 3, false);
+    finish(f, 3);
+    assert_int_equal(rmdir(model), 0);
+}
+
+/* Supervisor and engine are frozen together for longer than the watchdog's patience: nobody was stuck. */
+static void frozen(void **state)
+{
+    struct fake *f = *state;
+    pid_t        engine;
+
+    start_worker(f, "turbo");
+    welcome(f, NULL, 0);
+    lease(f, 1, "slow", 20, false);
+    wait_step(f, 1, 2);
+    engine = engine_pid(f);
+    kill(engine, SIGSTOP);
+    kill(f->pid, SIGSTOP);
+    usleep(1500000);
+    kill(f->pid, SIGCONT);
+    usleep(150000);
+    kill(engine, SIGCONT);
+    finish(f, 1);
+}
+
+/* An answer to the failure of an older lease does not make the worker forget that of the newer one. */
+static void failed_ok_of_an_older_lease(void **state)
+{
+    struct fake *f = *state;
+    struct msg   m;
+
+    start_worker(f, "turbo");
+    welcome(f, NULL, 0);
+    lease(f, 1, "nan", 4, false);
+    m = expect(f, MSG_FAILED);
+    tell(f, (struct msg){.kind = MSG_FAILED_OK, .correlation = m.correlation, .failed_ok = {1, 55}});
+    m = expect(f, MSG_BEAT);
+    tell(f, (struct msg){.kind = MSG_ERROR, .correlation = m.correlation, .error = {WIRE_UNKNOWN_SESSION, 0, {"who are you", 11}}});
+    assert_int_equal(welcome(f, NULL, 0).hello.n_held, 1);
+    expect_failed(f, 1, FAIL_NAN, "not finite");
 }
 
 static void cancel(void **state)
@@ -526,7 +594,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-        T(hello), T(result_with_small_credit), T(engine_killed), T(failures), T(cancel), T(broker_vanishes), T(unknown_session),
+        T(hello), T(result_with_small_credit), T(engine_killed), T(failures), T(model_goes_away), T(frozen), T(failed_ok_of_an_older_lease), T(cancel), T(broker_vanishes), T(unknown_session),
         T(drain), T(drain_too_long), T(second_signal), T(supervisor_killed), T(model_does_not_open), T(version_refused),
     };
 
