@@ -33,5 +33,5 @@ target_compile_options(kernels PRIVATE "$<$<COMPILE_LANGUAGE:C>:${WARN};${kernel
 find_library(GOMP_LIB NAMES gomp libgomp.so.1 REQUIRED)
 target_link_libraries(kernels PUBLIC base ${DNNL_LIB} ${GOMP_LIB} Threads::Threads m)
 if(use_cuda)
-  target_link_libraries(kernels PUBLIC CUDA::cudart_static)
+  target_link_libraries(kernels PUBLIC CUDA::cudart_static ${CMAKE_DL_LIBS}) # cublasLt is found at run time (cuda/blas.c)
 endif()

@@ -1,18 +1,149 @@
-/* act.cu - elementwise ops. One launch each, memory-bound. */
+/* act.cu - elementwise ops over rows: one kernel, one small function per op. A thread keeps one eight of columns and walks down the rows,
+ * so what depends on the column alone (a gate's tanh) is computed once.
+ * Not here: norms (norm.cu), elements that change place or type (move.cu). */
 #include "kernels/cuda/common.cuh"
 
-/* One multiply-add with one rounding per element, as on the CPU. */
-static __global__ void axpy(float *__restrict__ x, float a, const float *__restrict__ h, int64_t n)
-{
-    const int64_t step = (int64_t)gridDim.x * blockDim.x;
+struct silu_f {
+    static __device__ float column(float v) { return v; }
+    static __device__ float of(float x, float, float, float) { return silu(x); }
+};
+struct swiglu_f {
+    static __device__ float column(float v) { return v; }
+    static __device__ float of(float x, float h, float, float) { return silu(x) * h; }
+};
+struct scale_f {
+    static __device__ float column(float v) { return 1.0f + v; }
+    static __device__ float of(float x, float, float v, float) { return x * v; }
+};
+struct gate_f {
+    static __device__ float column(float v) { return tanhf(v); }
+    static __device__ float of(float x, float h, float v, float) { return fmaf(v, h, x); }
+};
+struct add_f {
+    static __device__ float column(float v) { return v; }
+    static __device__ float of(float x, float h, float, float) { return x + h; }
+};
+struct add_row_f {
+    static __device__ float column(float v) { return v; }
+    static __device__ float of(float x, float, float v, float) { return x + v; }
+};
+struct axpy_f { /* one multiply-add with one rounding, as on the CPU */
+    static __device__ float column(float v) { return v; }
+    static __device__ float of(float x, float h, float, float a) { return fmaf(a, h, x); }
+};
 
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) x[i] = fmaf(a, h[i], x[i]);
+/* x = F(x, h, vec, a); h and vec may be missing. */
+template <class F>
+static __global__ void rows(struct operand x, struct operand h, struct operand vec, float a, int64_t n, int64_t c, bool wide)
+{
+    const int64_t at = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * 8;
+    const int     m = c - at < 8 ? (int)(c - at) : 8;
+    float         xs[8], hs[8] = {0}, vs[8] = {0};
+
+    if (at >= c) return;
+    if (vec.p) {
+        load8(vs, vec.p, vec.type, at, m, wide);
+#pragma unroll
+        for (int i = 0; i < 8; i++) vs[i] = F::column(vs[i]);
+    }
+    for (int64_t row = (int64_t)blockIdx.y * blockDim.y + threadIdx.y; row < n; row += (int64_t)gridDim.y * blockDim.y) {
+        load8(xs, x.p, x.type, row * x.pitch + at, m, wide);
+        if (h.p) load8(hs, h.p, h.type, row * h.pitch + at, m, wide);
+#pragma unroll
+        for (int i = 0; i < 8; i++) xs[i] = F::of(xs[i], hs[i], vs[i], a);
+        store8(x.p, x.type, row * x.pitch + at, xs, m, wide);
+    }
+}
+
+template <class F>
+static void run(struct dev *d, const char *name, struct tensor *x, const struct tensor *h, const struct tensor *vec, float a)
+{
+    struct operand xo = operand_of(x), ho = operand_of(h), vo = operand_of(vec);
+    int64_t        n = x->dim[0], c = tensor_cols(x);
+    bool           wide;
+    struct cut     k;
+
+    if (!vec && (n == 1 || tensor_dense(x)) && (!h || n == 1 || tensor_dense(h))) { /* one long row */
+        c *= n;
+        n = 1;
+        xo.pitch = ho.pitch = c;
+    }
+    vo.pitch = 0;
+    wide = wide_of(&xo, c) && wide_of(&ho, c) && wide_of(&vo, c);
+    k = cut_rows(d, n, c);
+    cuda_enter(d);
+    rows<F><<<k.blocks, k.threads, 0, cuda_stream(d)>>>(xo, ho, vo, a, n, c, wide);
+    cuda_note(d, name);
+}
+
+/* A long row of which the last few elements do not fill an eight: all but them go wide. */
+template <class F>
+static void run_flat(struct dev *d, const char *name, struct tensor *x, const struct tensor *h, float a)
+{
+    const int64_t n = tensor_count(x), body = n / 8 * 8;
+    struct tensor xs = tensor_view(x, 1, &n), hs = tensor_view(h, 1, &n), part, other;
+
+    if (body) {
+        part = tensor_slice(&xs, 0, body);
+        other = tensor_slice(&hs, 0, body);
+        run<F>(d, name, &part, &other, NULL, a);
+    }
+    if (body < n) {
+        part = tensor_slice(&xs, body, n - body);
+        other = tensor_slice(&hs, body, n - body);
+        run<F>(d, name, &part, &other, NULL, a);
+    }
+}
+
+extern "C" void cuda_silu(struct dev *d, struct tensor *x)
+{
+    run<silu_f>(d, "silu", x, NULL, NULL, 0.0f);
+}
+
+extern "C" void cuda_swiglu(struct dev *d, struct tensor *g, const struct tensor *up)
+{
+    run<swiglu_f>(d, "swiglu", g, up, NULL, 0.0f);
+}
+
+extern "C" void cuda_scale_rows(struct dev *d, struct tensor *x, const struct tensor *scale)
+{
+    if (cuda_takes(d, scale)) run<scale_f>(d, "scale_rows", x, NULL, scale, 0.0f);
+}
+
+extern "C" void cuda_gate_add(struct dev *d, struct tensor *x, const struct tensor *gate, const struct tensor *h)
+{
+    if (cuda_takes(d, gate)) run<gate_f>(d, "gate_add", x, h, gate, 0.0f);
+}
+
+extern "C" void cuda_add(struct dev *d, struct tensor *x, const struct tensor *h)
+{
+    if (tensor_same_shape(x, h)) run<add_f>(d, "add", x, h, NULL, 0.0f);
+    else if (cuda_takes(d, h)) run<add_row_f>(d, "add", x, NULL, h, 0.0f);
 }
 
 extern "C" void cuda_axpy(struct dev *d, struct tensor *x, float a, const struct tensor *h)
 {
-    const int64_t n = tensor_count(x);
+    run_flat<axpy_f>(d, "axpy", x, h, a);
+}
 
-    axpy<<<cuda_blocks(n, 256), 256, 0, cuda_stream(d)>>>((float *)x->data, a, (const float *)h->data, n);
-    cuda_note(d, "axpy");
+/* The reference's own F32 steps: frequency, argument, then cos and sin; double inside, so that no rounding adds up. */
+static __global__ void time_embed(void *y, int type, int64_t half, float t)
+{
+    const int64_t k = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+
+    if (k >= half) return;
+    float arg = __fdiv_rn(__fmul_rn(-9.210340371976184f, (float)k), (float)half);
+    float at = __fmul_rn(t, (float)exp((double)arg));
+
+    store1(y, type, k, (float)cos((double)at));
+    store1(y, type, half + k, (float)sin((double)at));
+}
+
+extern "C" void cuda_time_embed(struct dev *d, struct tensor *y, float t)
+{
+    const int64_t half = y->dim[1] / 2;
+
+    cuda_enter(d);
+    time_embed<<<(unsigned)((half + 127) / 128), 128, 0, cuda_stream(d)>>>(y->data, (int)y->type, half, t);
+    cuda_note(d, "time_embed");
 }

@@ -1,19 +1,35 @@
-/* cuda.c - a GPU as a device: its table, memory, copies, its stream.
- * Believes: one stream per device, so ops run in the order they are called; copies wait for it.
- * In this version the table is not whole: cuda_open() refuses, cuda_lab_open() is for the twin tests.
- * Not here: kernels (*.cu). */
+/* cuda.c - a GPU as a device: its table, memory, copies, weights, its stream.
+ * Believes: one stream per device, so ops run in the order they are called; copies to and from the host wait for it.
+ * Errors: a launch that is refused sticks in d->err at once; what fails later comes out of the next wait or copy (ERR_DEVICE: a CUDA error
+ * of that kind never heals, the process should end). A refused allocation is ERR_NOMEM and heals.
+ * Invariants: weights of rank 2 and more have the type that products take; a convolution's weight is ordered [co,k,k,ci] where it lies.
+ * Not here: kernels (*.cu), products (blas.c). */
 #include "kernels/cuda/cuda.h"
 
+#include <assert.h>
 #include <cuda_runtime_api.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/cuda/ops.h"
+#include "kernels/quant.h"
+
+#define UPLOAD_BYTES ((size_t)64 << 20) /* of a weight that is cast on its way in */
+
+/* ---- memory and copies ---- */
 
 static int failed(const struct dev *d, cudaError_t rc, const char *what, struct err *e)
 {
     return err_set(e, ERR_DEVICE, "%s: %s: %s", d->name, what, cudaGetErrorString(rc));
+}
+
+void cuda_enter(struct dev *d)
+{
+    cudaError_t rc = cudaSetDevice(d->ordinal);
+
+    if (rc != cudaSuccess) dev_fail(d, ERR_DEVICE, "%s: %s", d->name, cudaGetErrorString(rc));
 }
 
 static void *take(struct dev *d, size_t bytes)
@@ -25,41 +41,193 @@ static void *take(struct dev *d, size_t bytes)
     return NULL;
 }
 
+/* Ordered weights whose originals lie in these bytes are no longer true; bytes SIZE_MAX: all. */
+static void forget(struct cuda *c, const void *from, size_t bytes)
+{
+    int kept = 0;
+
+    for (int i = 0; i < c->ordered.n; i++) {
+        struct cuda_ordered *o = &c->ordered.at[i];
+
+        if ((uintptr_t)o->key - (uintptr_t)from < bytes) {
+            if (o->at != o->key) cudaFree(o->at); /* waits for its readers */
+        } else {
+            c->ordered.at[kept++] = *o;
+        }
+    }
+    c->ordered.n = kept;
+}
+
 static void give(struct dev *d, void *at, size_t bytes)
 {
-    (void)bytes;
+    cuda_enter(d);
+    forget(cuda_of(d), at, bytes);
     cudaStreamSynchronize(cuda_stream(d));
     cudaFree(at);
 }
 
 static int put(struct dev *d, void *to, const void *host, size_t bytes, struct err *e)
 {
-    cudaError_t rc = cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda_stream(d));
+    cudaError_t rc;
 
+    cuda_enter(d);
+    forget(cuda_of(d), to, bytes);
+    rc = cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda_stream(d));
     if (rc == cudaSuccess) rc = cudaStreamSynchronize(cuda_stream(d)); /* the host's bytes are the caller's again */
     return rc == cudaSuccess ? 0 : failed(d, rc, "copy to the device", e);
 }
 
 static int get(struct dev *d, const void *at, void *host, size_t bytes, struct err *e)
 {
-    cudaError_t rc = cudaMemcpyAsync(host, at, bytes, cudaMemcpyDeviceToHost, cuda_stream(d));
+    cudaError_t rc;
 
+    cuda_enter(d);
+    rc = cudaMemcpyAsync(host, at, bytes, cudaMemcpyDeviceToHost, cuda_stream(d));
     if (rc == cudaSuccess) rc = cudaStreamSynchronize(cuda_stream(d));
     return rc == cudaSuccess ? 0 : failed(d, rc, "copy from the device", e);
 }
 
 static int wait_all(struct dev *d, struct err *e)
 {
-    cudaError_t rc = cudaStreamSynchronize(cuda_stream(d));
+    cudaError_t rc = cudaSetDevice(d->ordinal);
 
+    if (rc == cudaSuccess) rc = cudaStreamSynchronize(cuda_stream(d));
     return rc == cudaSuccess ? 0 : failed(d, rc, "waiting", e);
 }
 
+void *cuda_space(struct dev *d, enum cuda_slot slot, size_t bytes)
+{
+    struct cuda *c = cuda_of(d);
+
+    cuda_enter(d);
+    if (bytes <= c->space[slot].bytes) return c->space[slot].at;
+    if (c->space[slot].at) cudaFree(c->space[slot].at); /* waits for its readers */
+    c->space[slot].bytes = 0;
+    c->space[slot].at = take(d, bytes);
+    if (c->space[slot].at) c->space[slot].bytes = bytes;
+    else dev_fail(d, ERR_NOMEM, "%s: no %zu MiB for the work space of a kernel: use a smaller picture or another device", d->name, (bytes >> 20) + 1);
+    return c->space[slot].at;
+}
+
+/* ---- weights ---- */
+
+/* Room for one more pointer. */
+static bool grow(void **at, int n, int *cap, size_t size)
+{
+    int   wish = *cap ? 2 * *cap : 64;
+    void *more;
+
+    if (n < *cap) return true;
+    if (!(more = realloc(*at, (size_t)wish * size))) return false;
+    *at = more;
+    *cap = wish;
+    return true;
+}
+
+static bool note_ordered(struct cuda *c, const void *key, void *at)
+{
+    void *list = c->ordered.at;
+
+    if (!grow(&list, c->ordered.n, &c->ordered.cap, sizeof *c->ordered.at)) return false;
+    c->ordered.at = list;
+    c->ordered.at[c->ordered.n++] = (struct cuda_ordered){key, at};
+    return true;
+}
+
+const void *cuda_ordered(struct dev *d, const struct tensor *w)
+{
+    struct cuda *c = cuda_of(d);
+    void        *at;
+
+    cuda_enter(d);
+    if (!cuda_takes(d, w)) return NULL;
+    for (int i = 0; i < c->ordered.n; i++) {
+        if (c->ordered.at[i].key == w->data) return c->ordered.at[i].at;
+    }
+    at = take(d, (size_t)tensor_count(w) * dtype_bytes(cuda_product_type(d)));
+    if (!at || !note_ordered(c, w->data, at)) {
+        cudaFree(at);
+        dev_fail(d, ERR_NOMEM, "%s: no memory for the weight of a convolution", d->name);
+        return NULL;
+    }
+    cuda_order(d, at, w->data, w->type, w->dim[0], w->dim[1], w->dim[2]);
+    return d->err.code ? NULL : at;
+}
+
+/* Host floats of another type, in pieces, through the raw slot. */
+static cudaError_t upload_cast(struct dev *d, const struct tensor *host, struct tensor *out)
+{
+    const int64_t n = tensor_count(host), size = (int64_t)dtype_bytes(host->type), step = (int64_t)UPLOAD_BYTES / size;
+    void         *raw = cuda_space(d, SLOT_RAW, (size_t)((n < step ? n : step) * size));
+    cudaError_t   rc = cudaSuccess;
+
+    for (int64_t at = 0; raw && at < n && rc == cudaSuccess; at += step) {
+        const int64_t m = n - at < step ? n - at : step;
+
+        rc = cudaMemcpyAsync(raw, (const char *)host->data + at * size, (size_t)(m * size), cudaMemcpyHostToDevice, cuda_stream(d));
+        if (rc == cudaSuccess) cuda_cast(d, (char *)out->data + at * (int64_t)dtype_bytes(out->type), out->type, m, raw, host->type, m, 1, m);
+    }
+    return rc;
+}
+
+static cudaError_t upload_conv(struct dev *d, const struct tensor *host, struct tensor *out)
+{
+    const size_t bytes = (size_t)tensor_count(host) * dtype_bytes(host->type);
+    void        *raw = cuda_space(d, SLOT_RAW, bytes);
+    cudaError_t  rc = raw ? cudaMemcpyAsync(raw, host->data, bytes, cudaMemcpyHostToDevice, cuda_stream(d)) : cudaSuccess;
+
+    if (raw && rc == cudaSuccess) cuda_order(d, out->data, raw, host->type, host->dim[0], host->dim[1], host->dim[2]);
+    return rc;
+}
+
+static int weight(struct dev *d, const struct tensor *host, struct tensor *out, struct err *e)
+{
+    struct cuda *c = cuda_of(d);
+    void        *list = c->kept.at;
+    char         text[80];
+    size_t       bytes;
+    cudaError_t  rc;
+
+    if (quant_is(host->type)) {
+        return err_set(e, ERR_STATE, "%s: weights of kind %s do not run on a GPU in this version: use --device cpu, or a bf16 checkpoint", d->name,
+                       dtype_name(host->type));
+    }
+    *out = *host;
+    out->dev = d;
+    out->type = host->rank >= 2 ? cuda_product_type(d) : host->type;
+    bytes = (size_t)tensor_count(out) * dtype_bytes(out->type);
+    if (!grow(&list, c->kept.n, &c->kept.cap, sizeof *c->kept.at) || !(out->data = take(d, bytes ? bytes : 1))) {
+        if (list) c->kept.at = list;
+        return err_set(e, ERR_NOMEM, "%s: no memory for the weight %s, %zu MiB: free some on this GPU, or use another device", d->name,
+                       tensor_text(host, text, sizeof text), (bytes >> 20) + 1);
+    }
+    c->kept.at = list;
+    c->kept.at[c->kept.n++] = out->data;
+    if (host->rank == 4 && !note_ordered(c, out->data, out->data)) return err_set(e, ERR_NOMEM, "%s: no memory for weights", d->name);
+    rc = host->rank == 4          ? upload_conv(d, host, out)
+         : out->type == host->type ? cudaMemcpyAsync(out->data, host->data, bytes, cudaMemcpyHostToDevice, cuda_stream(d))
+                                   : upload_cast(d, host, out);
+    if (rc != cudaSuccess) return failed(d, rc, "upload of a weight", e);
+    return d->err.code ? dev_sync(d, e) : 0;
+}
+
+/* ---- open and close ---- */
+
 static void end(struct dev *d)
 {
-    struct cuda *c = d->priv;
+    struct cuda *c = cuda_of(d);
 
-    if (c && c->stream) cudaStreamDestroy(c->stream);
+    if (!c) return;
+    cudaSetDevice(d->ordinal);
+    if (c->stream) cudaStreamSynchronize(c->stream);
+    forget(c, NULL, SIZE_MAX);
+    for (int i = 0; i < c->kept.n; i++) cudaFree(c->kept.at[i]);
+    for (int i = 0; i < SLOT_COUNT; i++) cudaFree(c->space[i].at);
+    blas_close(c->blas);
+    if (c->host) cudaFreeHost(c->host);
+    if (c->stream) cudaStreamDestroy(c->stream);
+    free(c->kept.at);
+    free(c->ordered.at);
     free(c);
     d->priv = NULL;
 }
@@ -70,9 +238,34 @@ static const struct ops table = {
     .give = give,
     .put = put,
     .get = get,
+    .weight = weight,
     .wait = wait_all,
     .end = end,
+    .linear = cuda_linear,
+    .embed_rows = cuda_embed_rows,
+    .rms_norm = cuda_rms_norm,
+    .layer_norm = cuda_layer_norm,
+    .group_norm = cuda_group_norm,
+    .rope_pairs = cuda_rope_pairs,
+    .rope_halves = cuda_rope_halves,
+    .attention = cuda_attention,
+    .silu = cuda_silu,
+    .swiglu = cuda_swiglu,
+    .scale_rows = cuda_scale_rows,
+    .gate_add = cuda_gate_add,
+    .add = cuda_add,
     .axpy = cuda_axpy,
+    .time_embed = cuda_time_embed,
+    .conv2d = cuda_conv2d,
+    .upsample2x = cuda_upsample2x,
+    .patchify = cuda_patchify,
+    .unpatchify = cuda_unpatchify,
+    .to_nhwc = cuda_to_nhwc,
+    .copy = cuda_copy,
+    .fill_rows = cuda_fill_rows,
+    .to_rgb8 = cuda_to_rgb8,
+    .sum_squares = cuda_sum_squares,
+    .all_finite = cuda_all_finite,
 };
 
 const struct ops *ops_cuda(void)
@@ -80,52 +273,74 @@ const struct ops *ops_cuda(void)
     return &table;
 }
 
+/* Is there a driver, and this GPU, and is it new enough? */
+static int check_gpu(const struct dev *d, struct cudaDeviceProp *prop, struct err *e)
+{
+    int         n = 0, driver = 0;
+    cudaError_t rc = cudaGetDeviceCount(&n);
+
+    if (rc != cudaSuccess) {
+        cudaGetLastError();
+        if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+            return err_set(e, ERR_DEVICE, "%s: no NVIDIA driver was found on this machine: install it, or use --device cpu", d->name);
+        }
+        if (rc == cudaErrorInsufficientDriver) {
+            return err_set(e, ERR_DEVICE, "%s: the NVIDIA driver knows CUDA up to %d.%d, this build needs %d.%d: update the driver, or use --device cpu",
+                           d->name, driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+        }
+        return err_set(e, ERR_DEVICE, "%s: CUDA finds no GPU (%s): use --device cpu", d->name, cudaGetErrorString(rc));
+    }
+    if (d->ordinal >= n) return err_set(e, ERR_DEVICE, "%s: this machine has %d GPU%s, from cuda:0 on", d->name, n, n == 1 ? "" : "s");
+    rc = cudaGetDeviceProperties(prop, d->ordinal);
+    if (rc != cudaSuccess) return failed(d, rc, "opening", e);
+    if (prop->major < 8) {
+        return err_set(e, ERR_DEVICE, "%s: %s has compute capability %d.%d, 8.0 is the least: use another GPU, or --device cpu", d->name, prop->name,
+                       prop->major, prop->minor);
+    }
+    return 0;
+}
+
 int cuda_open(struct dev *d, const struct dev_opts *o, struct err *e)
 {
-    (void)o;
-    return err_set(e, ERR_DEVICE, "%s: the CUDA engine is not complete in this version: use --device cpu", d->name);
-}
-
-struct dev *cuda_lab_open(int ordinal, struct err *e)
-{
-    struct dev           *d = calloc(1, sizeof *d);
-    struct cuda          *c = calloc(1, sizeof *c);
     struct cudaDeviceProp prop;
-    int                   n = 0;
-    cudaError_t           rc = cudaGetDeviceCount(&n);
+    struct cuda          *c;
+    cudaError_t           rc;
+    int                   bad = check_gpu(d, &prop, e);
 
-    if (!d || !c) {
-        err_set(e, ERR_NOMEM, "no memory for a device");
-        goto refused;
-    }
+    if (bad) return bad;
+    if (!(c = calloc(1, sizeof *c))) return err_set(e, ERR_NOMEM, "%s: no memory for the device", d->name);
     d->priv = c;
     d->ops = &table;
-    d->ordinal = ordinal;
-    d->act_type = DTYPE_BF16;
-    d->precision = PRECISION_BF16;
-    snprintf(d->name, sizeof d->name, "cuda:%d", ordinal);
-    if (rc != cudaSuccess || ordinal >= n) {
-        err_set(e, ERR_DEVICE, "%s: this machine has %d CUDA devices (%s)", d->name, n, cudaGetErrorString(rc));
-        goto refused;
-    }
-    rc = cudaSetDevice(ordinal);
-    if (rc == cudaSuccess) rc = cudaGetDeviceProperties(&prop, ordinal);
+    d->precision = o->precision != PRECISION_AUTO ? o->precision : PRECISION_BF16;
+    d->act_type = cuda_product_type(d);
+    c->n_sm = prop.multiProcessorCount;
+    rc = cudaSetDevice(d->ordinal);
     if (rc == cudaSuccess) rc = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
+    if (rc == cudaSuccess) rc = cudaMallocHost(&c->host, CUDA_HOST_BYTES);
     if (rc != cudaSuccess) {
-        failed(d, rc, "opening", e);
-        goto refused;
+        bad = failed(d, rc, "opening", e);
+    } else if (!cuda_has_code()) {
+        bad = err_set(e, ERR_DEVICE, "%s: this build has no code for compute capability %d.%d (%s): see ZFARM_CUDA_ARCHS", d->name, prop.major, prop.minor,
+                      prop.name);
     }
-    snprintf(d->about, sizeof d->about, "%.80s, %zu MiB", prop.name, prop.totalGlobalMem >> 20);
-    return d;
-refused:
-    free(c);
-    free(d);
-    return NULL;
+    if (bad) {
+        cudaGetLastError();
+        end(d);
+        return bad;
+    }
+    c->blas = blas_open();
+    snprintf(d->about, sizeof d->about, "%.80s, %zu MiB%s", prop.name, prop.totalGlobalMem >> 20, c->blas ? "" : ", no cublasLt: slow");
+    return 0;
 }
 
-void cuda_lab_close(struct dev *d)
+void cuda_only_plain_products(struct dev *d, bool only)
 {
-    if (!d) return;
-    end(d);
-    free(d);
+    assert(d->ops == &table);
+    cuda_of(d)->only_plain = only;
+}
+
+int64_t cuda_n_plain_products(const struct dev *d)
+{
+    assert(d->ops == &table);
+    return cuda_of(d)->n_plain;
 }

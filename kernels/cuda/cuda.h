@@ -1,5 +1,4 @@
-/* cuda.h - the CUDA backend's door. The .cu files when nvcc is there, else stub.c.
- * In this version one op is there for real (axpy), so that the build, the memory and the twin test are: cuda_open() says so and refuses. */
+/* cuda.h - the CUDA backend's door: cuda.c and the .cu files when nvcc is there, else stub.c. */
 #ifndef KERNELS_CUDA_CUDA_H
 #define KERNELS_CUDA_CUDA_H
 
@@ -7,10 +6,11 @@
 #include "kernels/ops.h"
 
 const struct ops *ops_cuda(void); /* NULL when this build has no CUDA */
-/* d->name and d->ordinal are set. ERR_DEVICE with the sentence while the table is not whole. */
+/* d->name and d->ordinal are set. ERR_DEVICE with a sentence: no CUDA in this build, no driver or one too old, no such GPU, a GPU too old. */
 int cuda_open(struct dev *d, const struct dev_opts *o, struct err *e);
-/* A device with what there is of the table, for the twin tests: NULL with a sentence when there is none. cuda_lab_close() it. */
-struct dev *cuda_lab_open(int ordinal, struct err *e);
-void        cuda_lab_close(struct dev *d);
+/* For tests of a machine without cublasLt: from here on products are our own kernel's. */
+void cuda_only_plain_products(struct dev *d, bool only);
+/* How many products our own kernel did: 0 on a machine with cublasLt, unless that refused some. */
+int64_t cuda_n_plain_products(const struct dev *d);
 
 #endif

@@ -1,20 +1,125 @@
-/* ops.h - the CUDA ops that there are, and the stream they run on. */
+/* ops.h - inside the CUDA backend: d->priv, work space, casts and products that the op files share.
+ *
+ * Believes: one stream per device, so ops and their work space follow each other in the order of the calls.
+ * Products: cublasLt when it is found at run time (blas.c), else a kernel of our own (gemm.cu), slower and as right.
+ * Work space grows to the largest use and stays; it is not part of dev's scratch stack (the measuring pass does not reach in here). */
 #ifndef KERNELS_CUDA_OPS_H
 #define KERNELS_CUDA_OPS_H
 
 #include "kernels/ops.h"
 
 struct CUstream_st;
+struct blas;
+
+enum cuda_slot { /* what may be alive at the same time inside one op */
+    SLOT_X, SLOT_K, SLOT_V, SLOT_WEIGHT, SLOT_BIAS, SLOT_COLUMNS, SLOT_SCORES, SLOT_SOFT, SLOT_SUMS, SLOT_IDS, SLOT_RAW, SLOT_COUNT
+};
+
+struct cuda_ordered { /* a convolution's weight as [co, k, k, ci], of the type products take */
+    const void *key;  /* where the op's caller has it */
+    void       *at;   /* == key when dev_weight() ordered it in place */
+};
 
 struct cuda { /* d->priv of a CUDA device */
     struct CUstream_st *stream;
+    int                 n_sm;
+    struct { void *at; size_t bytes; } space[SLOT_COUNT];
+    struct { void **at; int n, cap; } kept;                    /* weights */
+    struct { struct cuda_ordered *at; int n, cap; } ordered;
+    void               *host;                                  /* pinned, CUDA_HOST_BYTES */
+    struct blas        *blas;                                  /* NULL: cublasLt is not on this machine */
+    bool                only_plain;                            /* asked for by tests */
+    int64_t             n_plain;                               /* products that our own kernel did */
 };
+
+#define CUDA_HOST_BYTES 65536
+
+static inline struct cuda *cuda_of(const struct dev *d)
+{
+    return (struct cuda *)d->priv;
+}
 
 static inline struct CUstream_st *cuda_stream(const struct dev *d)
 {
-    return ((const struct cuda *)d->priv)->stream;
+    return cuda_of(d)->stream;
 }
 
-extern op_axpy_f cuda_axpy;
+/* The type that products take on this device: BF16 or F32. */
+static inline enum dtype cuda_product_type(const struct dev *d)
+{
+    return d->precision == PRECISION_F32 ? DTYPE_F32 : DTYPE_BF16;
+}
+
+/* Row distance in elements; a single row may carry any pitch. */
+static inline int64_t cuda_pitch(const struct tensor *t)
+{
+    return t->dim[0] > 1 ? t->pitch : tensor_cols(t);
+}
+
+/* Has this program code for the calling thread's device? */
+bool cuda_has_code(void);
+/* The calling thread works with this device from here on. */
+void cuda_enter(struct dev *d);
+/* At least `bytes` that belong to a slot until its next use; NULL after a sticky ERR_NOMEM. */
+void *cuda_space(struct dev *d, enum cuda_slot slot, size_t bytes);
+/* [n,c] floats of one type to another; asynchronous. */
+void cuda_cast(struct dev *d, void *to, enum dtype to_type, int64_t ldto, const void *from, enum dtype from_type, int64_t ldfrom, int64_t n, int64_t c);
+/* t as it is when its type is `type`, else cast into the slot, dense; *ld: row distance. NULL after a sticky failure. */
+const void *cuda_as(struct dev *d, enum cuda_slot slot, const struct tensor *t, enum dtype type, int64_t *ld);
+/* bias [c] of `type`, 16-byte aligned; NULL after a sticky failure. */
+const void *cuda_bias(struct dev *d, const struct tensor *bias, enum dtype type);
+/* False, and a sticky sentence, for the kinds of weights this backend does not take. */
+bool cuda_takes(struct dev *d, const struct tensor *w);
+/* [co,ci,k,k] of any float type -> [co,k,k,ci] of the product type. */
+void cuda_order(struct dev *d, void *to, const void *from, enum dtype from_type, int64_t co, int64_t ci, int64_t k);
+/* The ordered weight of w, made at its first use; NULL after a sticky failure. */
+const void *cuda_ordered(struct dev *d, const struct tensor *w);
+
+/* y[n,m] = alpha * x[n,k] w^T + bias[m] + add[n,m], sums in F32. x and w of `type` (F32 or BF16), y, bias and add of y_type (F32, or BF16
+ * when type is). w is [m,k], or [k,m] when w_is_km. add may be y. */
+struct gemm {
+    int64_t     n, m, k;
+    const void *x, *w, *bias, *add; /* bias, add: NULL when there is none */
+    void       *y;
+    int64_t     ldx, ldw, ldy;      /* add has ldy */
+    enum dtype  type, y_type;
+    bool        w_is_km;
+    float       alpha;
+};
+
+void cuda_gemm(struct dev *d, const struct gemm *g);
+
+struct blas *blas_open(void);                                        /* NULL when the library is not there or does not start */
+void         blas_close(struct blas *b);
+bool         blas_gemm(struct dev *d, struct blas *b, const struct gemm *g); /* false: it has no kernel for this; nothing was done */
+void         plain_gemm(struct dev *d, const struct gemm *g);
+/* Attention for any head width by products over chunks of queries (F32, and heads wider than the fused kernel takes). */
+op_attention_f cuda_attention_chunks;
+
+extern op_linear_f      cuda_linear;
+extern op_embed_rows_f  cuda_embed_rows;
+extern op_rms_norm_f    cuda_rms_norm;
+extern op_layer_norm_f  cuda_layer_norm;
+extern op_group_norm_f  cuda_group_norm;
+extern op_rope_pairs_f  cuda_rope_pairs;
+extern op_rope_halves_f cuda_rope_halves;
+extern op_attention_f   cuda_attention;
+extern op_silu_f        cuda_silu;
+extern op_swiglu_f      cuda_swiglu;
+extern op_scale_rows_f  cuda_scale_rows;
+extern op_gate_add_f    cuda_gate_add;
+extern op_add_f         cuda_add;
+extern op_axpy_f        cuda_axpy;
+extern op_time_embed_f  cuda_time_embed;
+extern op_conv2d_f      cuda_conv2d;
+extern op_upsample2x_f  cuda_upsample2x;
+extern op_patchify_f    cuda_patchify;
+extern op_unpatchify_f  cuda_unpatchify;
+extern op_to_nhwc_f     cuda_to_nhwc;
+extern op_copy_f        cuda_copy;
+extern op_fill_rows_f   cuda_fill_rows;
+extern op_to_rgb8_f     cuda_to_rgb8;
+extern op_sum_squares_f cuda_sum_squares;
+extern op_all_finite_f  cuda_all_finite;
 
 #endif

@@ -1,73 +1,399 @@
-/* test_cuda.c - the CUDA ops that there are, against a naive double. Skips, and says why, where there is no device. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
+/* test_cuda.c - the GPU's norms, rotations, elementwise ops, moves and sums against a naive double, its memory and its errors.
+ * Products, attention and convolutions: test_cuda_products.c. */
+#include "tests/kernels/gpu.h"
 
-#include "kernels/cuda/cuda.h"
-#include "tests/near.h"
+enum which { SILU, SWIGLU, SCALE, GATE, ADD, ADD_ROW, AXPY };
 
-static struct dev *device(void)
+static double silu(double x)
 {
-    struct err  e = {0};
-    struct dev *d = cuda_lab_open(0, &e);
-
-    if (!d) {
-        assert_true(e.code == ERR_DEVICE && e.text[0]);
-        print_message("skipped: %s\n", e.text);
-        skip();
-    }
-    return d;
+    return x / (1.0 + exp(-x));
 }
 
-static void test_axpy(void **state)
+static void elementwise(struct scene *s, enum which op)
 {
-    static const int64_t sizes[] = {1, 31, 257, 70000, 20000003};
-    struct dev          *d = device();
-    struct dice          r = {.state = 11};
-    struct err           e = {0};
+    bool        dense = op == AXPY || dice_range(&s->r, 0, 1), even = dice_range(&s->r, 0, 1);
+    int64_t     n = dice_range(&s->r, 1, 60), c = even ? 8 * dice_range(&s->r, 1, 300) : dice_range(&s->r, 1, 600);
+    float       a = (float)dice_normal(&s->r);
+    struct box *x = box_new(s, op == AXPY ? DTYPE_F32 : gpu_act(s), !dense, 3.0f, 2, (int64_t[]){n, c});
+    struct box *h = box_new(s, op == AXPY ? DTYPE_F32 : gpu_act(s), !dense, 1.0f, 2, (int64_t[]){n, c}), *vec = box_new(s, gpu_type(s), false, 1.0f, 1, &c);
+    double     *truth = truth_new(n * c);
+
+    for (int64_t i = 0; i < n * c; i++) {
+        double xi = (double)x->v[i], hi = (double)h->v[i], v = (double)vec->v[i % c];
+
+        switch (op) {
+        case SILU: truth[i] = silu(xi); break;
+        case SWIGLU: truth[i] = silu(xi) * hi; break;
+        case SCALE: truth[i] = xi * (1.0 + v); break;
+        case GATE: truth[i] = xi + tanh(v) * hi; break;
+        case ADD: truth[i] = xi + hi; break;
+        case ADD_ROW: truth[i] = xi + v; break;
+        case AXPY: truth[i] = xi + (double)a * hi; break;
+        }
+    }
+    switch (op) {
+    case SILU: op_silu(s->d, &x->t); break;
+    case SWIGLU: op_swiglu(s->d, &x->t, &h->t); break;
+    case SCALE: op_scale_rows(s->d, &x->t, &vec->t); break;
+    case GATE: op_gate_add(s->d, &x->t, &vec->t, &h->t); break;
+    case ADD: op_add(s->d, &x->t, &h->t); break;
+    case ADD_ROW: op_add(s->d, &x->t, &vec->t); break;
+    case AXPY: op_axpy(s->d, &x->t, a, &h->t); break;
+    }
+    box_check(s, "elementwise", x, truth);
+}
+
+#define SCENE(name, op) \
+    static void name(struct scene *s) { elementwise(s, op); }
+SCENE(scene_silu, SILU)
+SCENE(scene_swiglu, SWIGLU)
+SCENE(scene_scale, SCALE)
+SCENE(scene_gate, GATE)
+SCENE(scene_add, ADD)
+SCENE(scene_add_row, ADD_ROW)
+SCENE(scene_axpy, AXPY)
+
+/* heads: rank 3. Lengths on both sides of what a warp takes. */
+static void rms(struct scene *s)
+{
+    bool        heads = dice_range(&s->r, 0, 1), in_place = dice_range(&s->r, 0, 1), even = dice_range(&s->r, 0, 1);
+    int64_t     n = dice_range(&s->r, 1, 70), h = heads ? dice_range(&s->r, 1, 5) : 1, c = dice_range(&s->r, 1, 400);
+    if (even) c *= 8;
+    int64_t     dim[3] = {n, heads ? h : c, c};
+    struct box *x = box_new(s, gpu_act(s), true, 2.0f, heads ? 3 : 2, dim), *y = in_place ? x : box_out(s, gpu_act(s), true, heads ? 3 : 2, dim);
+    struct box *w = box_new(s, gpu_type(s), false, 1.0f, 1, &c);
+    double     *truth = truth_new(n * h * c);
+
+    for (int64_t i = 0; i < n * h; i++) {
+        double sum = 0.0;
+
+        for (int64_t j = 0; j < c; j++) sum += (double)x->v[i * c + j] * (double)x->v[i * c + j];
+        for (int64_t j = 0; j < c; j++) truth[i * c + j] = (double)x->v[i * c + j] / sqrt(sum / (double)c + (double)1e-5f) * (double)w->v[j];
+    }
+    op_rms_norm(s->d, &y->t, &x->t, &w->t, 1e-5f);
+    box_check(s, "rms_norm", y, truth);
+}
+
+static void layer(struct scene *s)
+{
+    bool        in_place = dice_range(&s->r, 0, 1);
+    int64_t     n = dice_range(&s->r, 1, 70), c = dice_range(&s->r, 2, 2000);
+    struct box *x = box_new(s, gpu_act(s), true, 1.0f, 2, (int64_t[]){n, c}), *y = in_place ? x : box_out(s, gpu_act(s), true, 2, (int64_t[]){n, c});
+    double     *truth = truth_new(n * c);
+
+    for (int64_t i = 0; i < n * c; i++) x->v[i] = (float)rounded(s, x->v[i] + 3.0f);
+    box_put(s, x);
+    for (int64_t i = 0; i < n; i++) {
+        double mean = 0.0, var = 0.0;
+
+        for (int64_t j = 0; j < c; j++) mean += (double)x->v[i * c + j];
+        mean /= (double)c;
+        for (int64_t j = 0; j < c; j++) var += pow((double)x->v[i * c + j] - mean, 2.0);
+        for (int64_t j = 0; j < c; j++) truth[i * c + j] = ((double)x->v[i * c + j] - mean) / sqrt(var / (double)c + (double)1e-6f);
+    }
+    op_layer_norm(s->d, &y->t, &x->t, 1e-6f);
+    box_check(s, "layer_norm", y, truth);
+}
+
+static void group_of(struct scene *s, int64_t h, int64_t w, int64_t per_group, int groups, float shift)
+{
+    int64_t     c = per_group * groups, n = h * w * per_group;
+    bool        in_place = dice_range(&s->r, 0, 1), act = dice_range(&s->r, 0, 1);
+    struct box *x = box_new(s, gpu_act(s), false, 1.0f, 3, (int64_t[]){h, w, c}), *y = in_place ? x : box_out(s, gpu_act(s), false, 3, (int64_t[]){h, w, c});
+    struct box *mul = box_new(s, gpu_type(s), false, 1.0f, 1, &c), *add = box_new(s, gpu_type(s), false, 1.0f, 1, &c);
+    double     *truth = truth_new(h * w * c);
+
+    for (int64_t i = 0; i < h * w * c; i++) x->v[i] = (float)rounded(s, x->v[i] + shift);
+    box_put(s, x);
+    for (int g = 0; g < groups; g++) {
+        double mean = 0.0, var = 0.0;
+
+        for (int64_t i = 0; i < n; i++) mean += (double)x->v[i / per_group * c + g * per_group + i % per_group];
+        mean /= (double)n;
+        for (int64_t i = 0; i < n; i++) {
+            double u = (double)x->v[i / per_group * c + g * per_group + i % per_group] - mean;
+
+            var += u * u;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            int64_t ch = g * per_group + i % per_group, at = i / per_group * c + ch;
+            double  v = ((double)x->v[at] - mean) / sqrt(var / (double)n + (double)1e-6f) * (double)mul->v[ch] + (double)add->v[ch];
+
+            truth[at] = act ? silu(v) : v;
+        }
+    }
+    op_group_norm(s->d, &y->t, &x->t, &mul->t, &add->t, groups, 1e-6f, act ? ACT_SILU : ACT_NONE);
+    box_check(s, "group_norm", y, truth);
+}
+
+static void group(struct scene *s)
+{
+    group_of(s, dice_range(&s->r, 1, 40), dice_range(&s->r, 2, 40), dice_range(&s->r, 1, 6), (int)dice_range(&s->r, 1, 8), 0.5f);
+}
+
+static void group_even(struct scene *s)
+{
+    group_of(s, dice_range(&s->r, 10, 40), dice_range(&s->r, 10, 40), 16, 32, 0.5f);
+}
+
+static void group_shifted(struct scene *s)
+{
+    group_of(s, 31, 17, 4, 8, 50.0f);
+}
+
+static void group_large(struct scene *s)
+{
+    group_of(s, 800, 801, 3, 8, 0.1f); /* longer chunks */
+}
+
+static void rotate(struct scene *s, bool pairs)
+{
+    int64_t     n = dice_range(&s->r, 1, 90), h = dice_range(&s->r, 1, 6), half = dice_range(&s->r, 1, 70);
+    struct box *x = box_new(s, gpu_act(s), true, 1.0f, 3, (int64_t[]){n, h, 2 * half});
+    struct box *cs = box_new(s, DTYPE_F32, true, 1.0f, 2, (int64_t[]){n, half}), *sn = box_new(s, DTYPE_F32, true, 1.0f, 2, (int64_t[]){n, half});
+    double     *truth = truth_new(n * h * 2 * half);
+
+    for (int64_t i = 0; i < n * h * half; i++) {
+        int64_t vec = i / half, row = vec / h, k = i % half, one = pairs ? 2 * k : k, two = pairs ? 2 * k + 1 : k + half;
+        double  a = (double)x->v[vec * 2 * half + one], b = (double)x->v[vec * 2 * half + two];
+        double  c = (double)cs->v[row * half + k], q = (double)sn->v[row * half + k];
+
+        truth[vec * 2 * half + one] = a * c - b * q;
+        truth[vec * 2 * half + two] = a * q + b * c;
+    }
+    if (pairs) op_rope_pairs(s->d, &x->t, &cs->t, &sn->t);
+    else op_rope_halves(s->d, &x->t, &cs->t, &sn->t);
+    box_check(s, "rope", x, truth);
+}
+
+static void in_pairs(struct scene *s)
+{
+    rotate(s, true);
+}
+
+static void in_halves(struct scene *s)
+{
+    rotate(s, false);
+}
+
+static void embed(struct scene *s)
+{
+    int64_t     n = dice_range(&s->r, 1, 40), vocab = dice_range(&s->r, 1, 50), c = dice_range(&s->r, 1, 300);
+    struct box *table = box_new(s, gpu_type(s), false, 1.0f, 2, (int64_t[]){vocab, c}), *y = box_out(s, gpu_act(s), true, 2, (int64_t[]){n, c});
+    double     *truth = truth_new(n * c);
+    int32_t     ids[40];
+
+    for (int64_t i = 0; i < n; i++) ids[i] = (int32_t)dice_range(&s->r, 0, vocab - 1);
+    for (int64_t i = 0; i < n * c; i++) truth[i] = (double)table->v[ids[i / c] * c + i % c];
+    op_embed_rows(s->d, &y->t, &table->t, ids);
+    memset(ids, 255, sizeof ids); /* the caller's again */
+    box_check(s, "embed_rows", y, truth);
+}
+
+static void fill(struct scene *s)
+{
+    int64_t     n = dice_range(&s->r, 1, 40), c = dice_range(&s->r, 1, 300);
+    struct box *row = box_new(s, gpu_type(s), false, 1.0f, 1, &c), *y = box_out(s, gpu_act(s), true, 2, (int64_t[]){n, c});
+    double     *truth = truth_new(n * c);
+
+    for (int64_t i = 0; i < n * c; i++) truth[i] = (double)row->v[i % c];
+    op_fill_rows(s->d, &y->t, &row->t);
+    box_check(s, "fill_rows", y, truth);
+}
+
+static void upsample(struct scene *s)
+{
+    enum dtype  type = gpu_act(s);
+    int64_t     h = dice_range(&s->r, 1, 30), w = dice_range(&s->r, 1, 30), c = dice_range(&s->r, 1, 30);
+    if (dice_range(&s->r, 0, 1)) c = (c + 7) / 8 * 8;
+    struct box *x = box_new(s, type, false, 1.0f, 3, (int64_t[]){h, w, c}), *y = box_out(s, type, false, 3, (int64_t[]){2 * h, 2 * w, c});
+    double     *truth = truth_new(4 * h * w * c);
+
+    for (int64_t i = 0; i < 4 * h * w * c; i++) truth[i] = (double)x->v[(i / c / (2 * w) / 2 * w + i / c % (2 * w) / 2) * c + i % c];
+    op_upsample2x(s->d, &y->t, &x->t);
+    box_check(s, "upsample2x", y, truth);
+}
+
+/* Patches there, against the definition, and back, against the start; rows beyond the picture are not read. */
+static void patches(struct scene *s)
+{
+    int         p = (int)dice_range(&s->r, 1, 3);
+    int64_t     c = dice_range(&s->r, 1, 17), gh = dice_range(&s->r, 1, 20), gw = dice_range(&s->r, 1, 20), h = gh * p, w = gw * p;
+    int64_t     extra = dice_range(&s->r, 0, 3), f = (int64_t)p * p * c;
+    struct box *z = box_new(s, DTYPE_F32, false, 1.0f, 3, (int64_t[]){c, h, w}), *back = box_out(s, DTYPE_F32, false, 3, (int64_t[]){c, h, w});
+    struct box *y = box_out(s, gpu_act(s), true, 2, (int64_t[]){gh * gw, f}), *all = box_new(s, gpu_act(s), true, 1.0f, 2, (int64_t[]){gh * gw + extra, f});
+    double     *truth = truth_new(c * h * w), *again = truth_new(c * h * w);
+
+    for (int64_t i = 0; i < c * h * w; i++) {
+        int64_t token = i / f, a = i % f / c / p, b = i % f / c % p, ch = i % c, at = (ch * h + token / gw * p + a) * w + token % gw * p + b;
+
+        truth[i] = (double)z->v[at];
+        again[at] = (double)all->v[i];
+    }
+    op_patchify(s->d, &y->t, &z->t, p);
+    box_check(s, "patchify", y, truth);
+    op_unpatchify(s->d, &back->t, &all->t, p);
+    box_check(s, "unpatchify", back, again);
+}
+
+static void nhwc(struct scene *s)
+{
+    int64_t     c = dice_range(&s->r, 1, 20), h = dice_range(&s->r, 1, 30), w = dice_range(&s->r, 1, 30);
+    float       mul = (float)dice_normal(&s->r), add = (float)dice_normal(&s->r);
+    struct box *z = box_new(s, DTYPE_F32, false, 1.0f, 3, (int64_t[]){c, h, w}), *y = box_out(s, gpu_act(s), false, 3, (int64_t[]){h, w, c});
+    double     *truth = truth_new(c * h * w);
+
+    for (int64_t i = 0; i < c * h * w; i++) truth[i] = (double)z->v[i % c * h * w + i / c] * (double)mul + (double)add;
+    op_to_nhwc(s->d, &y->t, &z->t, mul, add);
+    box_check(s, "to_nhwc", y, truth);
+}
+
+/* F32 -> a type -> another -> F32, each step against the rounding of half.c. */
+static void copies(struct scene *s)
+{
+    int64_t     n = dice_range(&s->r, 1, 20), c = dice_range(&s->r, 1, 1200);
+    enum dtype  one = gpu_type(s), two = gpu_type(s);
+    struct box *x = box_new(s, DTYPE_F32, true, 1.0f, 2, (int64_t[]){n, c}), *y = box_out(s, DTYPE_F32, true, 2, (int64_t[]){n, c});
+    struct box *a = box_out(s, one, true, 2, (int64_t[]){n, c}), *b = box_out(s, two, true, 2, (int64_t[]){n, c});
+    double     *truth = truth_new(n * c);
+
+    for (int64_t i = 0; i < n * c; i++) {
+        float    f = x->v[i];
+        uint32_t h; /* room for either width */
+
+        from_f32(&h, one, &f, 1);
+        to_f32(&f, &h, one, 1);
+        from_f32(&h, two, &f, 1);
+        to_f32(&f, &h, two, 1);
+        truth[i] = (double)f;
+    }
+    op_copy(s->d, &a->t, &x->t);
+    op_copy(s->d, &b->t, &a->t);
+    op_copy(s->d, &y->t, &b->t);
+    box_check(s, "copy", y, truth);
+    box_get(s, a); /* nothing between the rows */
+    box_get(s, b);
+}
+
+static void test_elementwise(void **state)
+{
+    static const struct { const char *name; scene_fn *fn; } scenes[] = {{"silu", scene_silu}, {"swiglu", scene_swiglu}, {"scale_rows", scene_scale},
+                                                                        {"gate_add", scene_gate}, {"add", scene_add}, {"add row", scene_add_row}, {"axpy", scene_axpy}};
+    struct dev *d = gpu_dev(PRECISION_AUTO);
 
     (void)state;
     print_message("%s\n", d->about);
-    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-        size_t        n = (size_t)sizes[k];
-        struct tensor x, h;
-        float        *x0 = malloc(n * sizeof *x0), *h0 = malloc(n * sizeof *h0), *got = malloc(n * sizeof *got);
-        double       *truth = malloc(n * sizeof *truth);
+    dev_close(d);
+    for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) gpu_run(scenes[i].name, scenes[i].fn, 3e-7, 2.6e-3, 20);
+    gpu_end();
+}
 
-        assert_true(x0 && h0 && got && truth);
-        near_fill_range(&r, x0, n, -1.0f, 1.0f);
-        near_fill_range(&r, h0, n, -1.0f, 1.0f);
-        for (size_t i = 0; i < n; i++) {
-            truth[i] = (double)x0[i] + 0.37109375 * (double)h0[i];
-            got[i] = NAN;
+static void test_norms(void **state)
+{
+    (void)state;
+    gpu_run("rms_norm", rms, 5e-7, 2.6e-3, 30);
+    gpu_run("layer_norm", layer, 1e-6, 2.6e-3, 20);
+    gpu_run("group_norm", group, 1e-6, 2.6e-3, 20);
+    gpu_run("group_norm even", group_even, 1e-6, 2.6e-3, 6);
+    gpu_run("group_norm shifted", group_shifted, 1e-5, 2.6e-3, 2);
+    gpu_run("group_norm large", group_large, 1e-6, 2.6e-3, 1);
+    gpu_end();
+}
+
+static void test_moves(void **state)
+{
+    (void)state;
+    gpu_run("rope pairs", in_pairs, 3e-7, 2.6e-3, 25);
+    gpu_run("rope halves", in_halves, 3e-7, 2.6e-3, 25);
+    gpu_run("embed_rows", embed, 0.0, 2.6e-3, 15);
+    gpu_run("fill_rows", fill, 0.0, 2.6e-3, 15);
+    gpu_run("upsample2x", upsample, 0.0, 0.0, 15);
+    gpu_run("patches", patches, 0.0, 2.6e-3, 15);
+    gpu_run("to_nhwc", nhwc, 3e-7, 2.6e-3, 15);
+    gpu_run("copy", copies, 0.0, 0.0, 15);
+    gpu_end();
+}
+
+static void test_rgb(void **state)
+{
+    static const struct { float x; int y; } row[] = {{-1.0f, 0},  {1.0f, 255},   {0.0f, 128} /* 127.5 */, {-5.0f, 0}, {7.0f, 255},
+                                                     {0.5f, 191}, {-0.5f, 64}, {NAN, 0}, {INFINITY, 255}, {-INFINITY, 0}, {0.999f, 255}, {-0.9999f, 0}};
+    struct dev   *d = gpu_dev(PRECISION_BF16);
+    struct tensor x = dev_new3(d, DTYPE_F32, 2, 2, 3), y = dev_new3(d, DTYPE_U8, 2, 2, 3), z = dev_new3(d, DTYPE_U8, 2, 2, 3);
+    struct err    e = {0};
+    float         in[12];
+    uint8_t       out[12];
+
+    (void)state;
+    for (int i = 0; i < 12; i++) in[i] = row[i].x;
+    assert_int_equal(dev_put(d, &x, in, sizeof in, &e), 0);
+    op_to_rgb8(d, &y, &x);
+    op_copy(d, &z, &y); /* bytes travel, too */
+    assert_int_equal(dev_get(d, &z, out, sizeof out, &e), 0);
+    for (int i = 0; i < 12; i++) assert_int_equal(out[i], row[i].y);
+    dev_close(d);
+}
+
+static void test_time_embed(void **state)
+{
+    const float times[] = {0.0f, 0.25f, 12.5f, 1000.0f};
+    struct dev *d = gpu_dev(PRECISION_F32);
+    struct err  e = {0};
+
+    (void)state;
+    for (size_t k = 0; k < 4; k++) {
+        for (int64_t half = 1; half < 130; half += 127) {
+            struct tensor y = dev_new2(d, DTYPE_F32, 1, 2 * half);
+            float         at[256];
+
+            op_time_embed(d, &y, times[k]);
+            assert_int_equal(dev_get(d, &y, at, (size_t)(2 * half) * sizeof *at, &e), 0);
+            for (int64_t i = 0; i < half; i++) {
+                double arg = (double)times[k] * exp(-log(1e4) * (double)i / (double)half), slack = 3e-7 + 3e-7 * (double)times[k];
+
+                assert_true(fabs((double)at[i] - cos(arg)) < slack && fabs((double)at[half + i] - sin(arg)) < slack);
+            }
         }
-        assert_int_equal(dev_alloc(d, DTYPE_F32, 1, &sizes[k], &x, &e), 0);
-        assert_int_equal(dev_alloc(d, DTYPE_F32, 1, &sizes[k], &h, &e), 0);
-        assert_int_equal(dev_put(d, &x, x0, n * sizeof *x0, &e), 0);
-        assert_int_equal(dev_put(d, &h, h0, n * sizeof *h0, &e), 0);
-        op_axpy(d, &x, 0.37109375f, &h);
-        assert_int_equal(dev_sync(d, &e), 0);
-        assert_int_equal(dev_get(d, &x, got, n * sizeof *got, &e), 0);
-        assert_true(near_rms("axpy", got, truth, n, 1e-7, NULL));
-        dev_free(d, &x);
-        dev_free(d, &h);
-        free(x0);
-        free(h0);
-        free(got);
-        free(truth);
     }
-    cuda_lab_close(d);
+    dev_close(d);
+}
+
+static void test_reductions(void **state)
+{
+    static const float wild[] = {NAN, INFINITY, -INFINITY};
+    struct dev  *d = gpu_dev(PRECISION_BF16);
+    struct scene s = {.d = d, .r = {.state = 5}};
+
+    (void)state;
+    for (int64_t n = 1; n < 2000000; n = n * 7 + 3) {
+        struct box *x = box_new(&s, DTYPE_F32, false, 1.0f, 1, &n);
+        double      truth = 0.0, sum = op_sum_squares(d, &x->t);
+
+        for (int64_t i = 0; i < n; i++) truth += (double)x->v[i] * (double)x->v[i];
+        assert_true(fabs(sum - truth) <= 1e-12 * truth);
+        assert_true(sum == op_sum_squares(d, &x->t));
+        assert_true(op_all_finite(d, &x->t));
+        for (int k = 0; k < 3; k++) {
+            int64_t at = dice_range(&s.r, 0, n - 1);
+            float   before = x->v[at];
+
+            x->v[at] = wild[k];
+            box_put(&s, x);
+            assert_false(op_all_finite(d, &x->t));
+            x->v[at] = before;
+            box_put(&s, x);
+        }
+        free(x->v);
+        s.n_boxes = 0;
+        dev_reset(d, 0);
+    }
+    dev_close(d);
 }
 
 /* More memory than there is: an answer, and the device still works. */
 static void test_refused(void **state)
 {
-    struct dev   *d = device();
+    struct dev   *d = gpu_dev(PRECISION_BF16), *none = NULL;
     struct err    e = {0};
     struct tensor t;
 
@@ -76,22 +402,46 @@ static void test_refused(void **state)
     assert_int_equal(dev_sync(d, &e), 0);
     assert_int_equal(dev_alloc(d, DTYPE_F32, 1, (int64_t[]){16}, &t, &e), 0);
     dev_free(d, &t);
-    cuda_lab_close(d);
+    dev_close(d);
+    assert_int_equal(dev_open(&none, "cuda:99", NULL, &e), ERR_DEVICE);
+    assert_non_null(strstr(e.text, "GPU"));
 }
 
-static void test_door(void **state)
+/* A weight keeps its values: of rank 1 as it is, wider ones in the products' type. */
+static void test_weights(void **state)
 {
-    struct dev *d = NULL;
-    struct err  e = {0};
-
     (void)state;
-    assert_int_equal(dev_open(&d, "cuda:0", NULL, &e), ERR_DEVICE);
-    assert_non_null(strstr(e.text, "--device cpu"));
+    for (int p = PRECISION_F32; p <= PRECISION_BF16; p++) {
+        struct dev *d = gpu_dev((enum precision)p);
+
+        for (int type = DTYPE_F32; type <= DTYPE_F16; type++) {
+            for (int rank = 1; rank <= 2; rank++) {
+                float         v[35], got[35];
+                char          bytes[35 * 4 + 1], back[35 * 4];
+                struct dice   r = {.state = 3};
+                struct err    e = {0};
+                struct tensor w, host = {.type = (enum dtype)type, .rank = rank, .dim = {rank == 1 ? 35 : 7, 5}, .pitch = rank == 1 ? 1 : 5, .data = bytes + 1};
+
+                near_fill_normal(&r, v, 35, 1.0f);
+                from_f32(bytes + 1, host.type, v, 35); /* at an odd address */
+                to_f32(v, bytes + 1, host.type, 35);
+                assert_int_equal(dev_weight(d, &host, &w, &e), 0);
+                assert_int_equal(w.type, rank == 1 ? host.type : d->act_type);
+                assert_int_equal(dev_get(d, &w, back, dtype_row_bytes(w.type, 35), &e), 0);
+                to_f32(got, back, w.type, 35);
+                if (w.type == DTYPE_BF16) round_bf16(v, v, 35);
+                for (int i = 0; i < 35; i++) assert_true(got[i] == v[i]);
+            }
+        }
+        dev_close(d);
+    }
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_axpy), cmocka_unit_test(test_refused), cmocka_unit_test(test_door)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_elementwise), cmocka_unit_test(test_norms), cmocka_unit_test(test_moves), cmocka_unit_test(test_rgb),
+                                       cmocka_unit_test(test_time_embed), cmocka_unit_test(test_reductions), cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_weights)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,285 @@
+/* test_cuda_products.c - linear, attention and convolutions on the GPU, with cublasLt and with our own product, against a naive double. */
+#include "kernels/cuda/cuda.h"
+#include "kernels/quant.h"
+#include "tests/kernels/gpu.h"
+
+static void product(struct scene *s, int64_t n, int64_t k, int64_t m)
+{
+    struct box *x = box_new(s, gpu_act(s), true, 1.0f, 2, (int64_t[]){n, k}), *y = box_out(s, gpu_act(s), true, 2, (int64_t[]){n, m});
+    struct box *w = box_new(s, gpu_type(s), true, 1.0f, 2, (int64_t[]){m, k}), *bias = box_new(s, gpu_type(s), false, 1.0f, 1, &m);
+    bool        with_bias = dice_range(&s->r, 0, 1);
+    double     *truth = truth_new(n * m);
+
+    for (int64_t i = 0; i < n * k; i++) x->v[i] = (float)rounded(s, x->v[i]);
+    for (int64_t i = 0; i < m * k; i++) w->v[i] = (float)rounded(s, w->v[i]);
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t j = 0; j < m; j++) {
+            double sum = with_bias ? (double)bias->v[j] : 0.0;
+
+            for (int64_t l = 0; l < k; l++) sum += (double)x->v[i * k + l] * (double)w->v[j * k + l];
+            truth[i * m + j] = sum;
+        }
+    }
+    op_linear(s->d, &y->t, &x->t, &w->t, with_bias ? &bias->t : NULL);
+    box_check(s, "linear", y, truth);
+}
+
+static void linear_ragged(struct scene *s)
+{
+    product(s, dice_range(&s->r, 1, 150), dice_range(&s->r, 1, 180), dice_range(&s->r, 1, 150));
+}
+
+static void linear_even(struct scene *s)
+{
+    product(s, dice_range(&s->r, 1, 30) * 8, dice_range(&s->r, 1, 40) * 16, dice_range(&s->r, 1, 30) * 8);
+}
+
+static void linear_deep(struct scene *s)
+{
+    product(s, dice_range(&s->r, 1, 40), 4096 + dice_range(&s->r, 0, 9), dice_range(&s->r, 60, 130));
+}
+
+static void linear_one_row(struct scene *s)
+{
+    product(s, 1, dice_range(&s->r, 200, 2300), dice_range(&s->r, 100, 300));
+}
+
+static void attend(struct scene *s, int64_t n, int64_t m, int64_t hq, int64_t hk, int64_t dh, float scale, bool causal)
+{
+    struct box *q = box_new(s, gpu_act(s), true, 1.0f, 3, (int64_t[]){n, hq, dh}), *k = box_new(s, gpu_act(s), true, 1.0f, 3, (int64_t[]){m, hk, dh});
+    struct box *v = box_new(s, gpu_act(s), true, 1.0f, 3, (int64_t[]){m, hk, dh}), *y = box_out(s, gpu_act(s), true, 3, (int64_t[]){n, hq, dh});
+    double     *truth = truth_new(n * hq * dh), *p = truth_new(m);
+
+    for (int64_t i = 0; i < box_count(q); i++) q->v[i] = (float)rounded(s, q->v[i]);
+    for (int64_t i = 0; i < box_count(k); i++) k->v[i] = (float)rounded(s, k->v[i]), v->v[i] = (float)rounded(s, v->v[i]);
+    for (int64_t i = 0; i < n * hq; i++) {
+        int64_t      seen = causal ? i / hq + 1 : m, kv = i % hq / (hq / hk);
+        const float *a = q->v + i * dh;
+        double       top = -INFINITY, sum = 0.0;
+
+        for (int64_t j = 0; j < seen; j++) {
+            p[j] = 0.0;
+            for (int64_t l = 0; l < dh; l++) p[j] += (double)a[l] * (double)k->v[(j * hk + kv) * dh + l];
+            p[j] *= (double)scale;
+            if (p[j] > top) top = p[j];
+        }
+        for (int64_t j = 0; j < seen; j++) sum += p[j] = exp(p[j] - top);
+        for (int64_t j = 0; j < seen; j++) {
+            for (int64_t l = 0; l < dh; l++) truth[i * dh + l] += p[j] / sum * (double)v->v[(j * hk + kv) * dh + l];
+        }
+    }
+    free(p);
+    op_attention(s->d, &y->t, &q->t, &k->t, &v->t, scale, causal);
+    box_check(s, "attention", y, truth);
+}
+
+static void attention_ragged(struct scene *s)
+{
+    int64_t groups = dice_range(&s->r, 1, 3), hk = dice_range(&s->r, 1, 3), dh = dice_range(&s->r, 1, 70);
+    int64_t n = dice_range(&s->r, 1, 140), m = dice_range(&s->r, 1, 150);
+    bool    causal = dice_range(&s->r, 0, 1);
+
+    attend(s, n, causal ? n : m, hk * groups, hk, dh, (float)(1.0 / sqrt((double)dh)), causal);
+}
+
+/* The widths that models have, each with its own kernel, and one beyond them all. */
+static void attention_widths(struct scene *s)
+{
+    static const int64_t width[] = {16, 32, 64, 96, 128, 160, 256, 512};
+    int64_t              dh = width[(s->r.state - 1) % 8], n = dice_range(&s->r, 60, 200), m = dice_range(&s->r, 60, 200);
+    bool                 causal = dice_range(&s->r, 0, 1);
+
+    attend(s, n, causal ? n : m, 2, 1, dh, (float)(1.0 / sqrt((double)dh)), causal);
+}
+
+static void attention_long(struct scene *s)
+{
+    bool    causal = dice_range(&s->r, 0, 1);
+    int64_t n = dice_range(&s->r, 520, 700);
+
+    attend(s, causal ? n : 131, causal ? n : 1100, 2, 1, 24, 0.2f, causal);
+}
+
+/* Scores of hundreds: only a running maximum survives. */
+static void attention_steep(struct scene *s)
+{
+    attend(s, 40, 1050, 1, 1, 64, 6.0f, false);
+}
+
+/* add: 0 none, 1 another tensor, 2 y itself */
+static void convolve(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t co, int64_t k, int add, bool as_weight)
+{
+    enum dtype  type = gpu_act(s);
+    struct box *x = box_new(s, gpu_act(s), false, 1.0f, 3, (int64_t[]){h, w, ci});
+    struct box *y = add == 2 ? box_new(s, type, false, 1.0f, 3, (int64_t[]){h, w, co}) : box_out(s, type, false, 3, (int64_t[]){h, w, co});
+    struct box *wt = box_new(s, gpu_type(s), false, 1.0f, 4, (int64_t[]){co, ci, k, k}), *bias = box_new(s, gpu_type(s), false, 1.0f, 1, &co);
+    struct box *res = box_new(s, gpu_act(s), false, 1.0f, 3, (int64_t[]){h, w, co});
+    double     *truth = truth_new(h * w * co);
+    const float *added = add == 1 ? res->v : y->v;
+    struct tensor weight = wt->t;
+    void       *bytes = NULL;
+    struct err  e = {0};
+
+    for (int64_t i = 0; i < h * w * ci; i++) x->v[i] = (float)rounded(s, x->v[i]);
+    for (int64_t i = 0; i < h * w * co; i++) {
+        int64_t py = i / co / w, px = i / co % w, o = i % co;
+        double  sum = (double)bias->v[o] + (add ? (double)added[i] : 0.0);
+
+        for (int64_t ky = 0; ky < k; ky++) {
+            for (int64_t kx = 0; kx < k; kx++) {
+                int64_t sy = py + ky - k / 2, sx = px + kx - k / 2;
+
+                if (sy < 0 || sy >= h || sx < 0 || sx >= w) continue;
+                for (int64_t c = 0; c < ci; c++) {
+                    sum += (double)x->v[(sy * w + sx) * ci + c] * rounded(s, wt->v[((o * ci + c) * k + ky) * k + kx]);
+                }
+            }
+        }
+        truth[i] = sum;
+    }
+    if (as_weight) {
+        struct tensor host = wt->t;
+
+        bytes = malloc((size_t)box_count(wt) * 4);
+        assert_non_null(bytes);
+        from_f32(bytes, wt->t.type, wt->v, box_count(wt));
+        host.data = bytes;
+        if (dev_weight(s->d, &host, &weight, &e)) fail_msg("%s", e.text);
+    }
+    op_conv2d(s->d, &y->t, &x->t, &weight, &bias->t, add == 0 ? NULL : add == 1 ? &res->t : &y->t);
+    box_check(s, "conv2d", y, truth);
+    free(bytes);
+}
+
+static void conv_ragged(struct scene *s)
+{
+    int64_t h = dice_range(&s->r, 1, 12), w = dice_range(&s->r, 1, 12), ci = dice_range(&s->r, 1, 20), co = dice_range(&s->r, 1, 20);
+
+    convolve(s, h, w, ci, co, dice_range(&s->r, 0, 1) ? 3 : 1, (int)dice_range(&s->r, 0, 2), dice_range(&s->r, 0, 1));
+}
+
+static void conv_even(struct scene *s)
+{
+    int64_t h = dice_range(&s->r, 15, 40), w = dice_range(&s->r, 17, 40);
+
+    convolve(s, h, w, 16 * dice_range(&s->r, 1, 2), 16 * dice_range(&s->r, 1, 2), dice_range(&s->r, 0, 2) ? 3 : 1, (int)dice_range(&s->r, 0, 2), true);
+}
+
+/* As the decoder's last: few channels out. */
+static void conv_to_rgb(struct scene *s)
+{
+    convolve(s, 33, 50, 32, 3, 3, 0, true);
+}
+
+/* cublasLt may round a 16-bit result before it adds bias and residual: up to three roundings of 1.7e-3. */
+#define BOUND_16 3.5e-3
+
+static void test_linear(void **state)
+{
+    (void)state;
+    gpu_run("linear ragged", linear_ragged, 2e-5, BOUND_16, 24);
+    gpu_run("linear even", linear_even, 2e-5, BOUND_16, 8);
+    gpu_run("linear deep", linear_deep, 5e-5, BOUND_16, 3);
+    gpu_run("linear one row", linear_one_row, 2e-5, BOUND_16, 6);
+    gpu_end();
+}
+
+static void test_attention(void **state)
+{
+    (void)state;
+    for (int p = PRECISION_F32; p <= PRECISION_BF16; p++) {
+        struct dev *d = gpu_dev((enum precision)p);
+        double      b = p == PRECISION_F32 ? 5e-6 : 4e-3;
+
+        gpu_run_on(d, "attention ragged", attention_ragged, b, 4e-3, 24);
+        gpu_run_on(d, "attention widths", attention_widths, b, 4e-3, 8);
+        gpu_run_on(d, "attention long", attention_long, b, 4e-3, 3);
+        gpu_run_on(d, "attention steep", attention_steep, p == PRECISION_F32 ? 1e-4 : 4e-3, 4e-3, 2);
+        dev_close(d);
+    }
+    gpu_end();
+}
+
+static void test_conv(void **state)
+{
+    (void)state;
+    gpu_run("conv ragged", conv_ragged, 1e-5, BOUND_16, 24);
+    gpu_run("conv even", conv_even, 1e-5, BOUND_16, 6);
+    gpu_run("conv to rgb", conv_to_rgb, 1e-5, BOUND_16, 2);
+    gpu_end();
+}
+
+/* Without cublasLt. */
+static void test_plain(void **state)
+{
+    (void)state;
+    for (int p = PRECISION_F32; p <= PRECISION_BF16; p++) {
+        struct dev *d = gpu_dev((enum precision)p);
+        double      b = p == PRECISION_F32 ? 5e-6 : 4e-3;
+
+        cuda_only_plain_products(d, true);
+        gpu_run_on(d, "plain linear", linear_ragged, 2e-5, BOUND_16, 12);
+        gpu_run_on(d, "plain linear deep", linear_deep, 5e-5, BOUND_16, 2);
+        gpu_run_on(d, "plain attention", attention_widths, b, 4e-3, 8);
+        gpu_run_on(d, "plain conv", conv_ragged, 1e-5, BOUND_16, 12);
+        dev_close(d);
+    }
+    gpu_end();
+}
+
+/* A NaN spoils its row and no other; in a key, every row that sees it. */
+static void test_nan(void **state)
+{
+    (void)state;
+    for (int p = PRECISION_F32; p <= PRECISION_BF16; p++) {
+        struct dev  *d = gpu_dev((enum precision)p);
+        struct scene s = {.d = d, .r = {.state = 5}, .bf16 = p == PRECISION_BF16};
+        struct box  *x = box_new(&s, d->act_type, false, 1.0f, 2, (int64_t[]){5, 33}), *y = box_out(&s, d->act_type, false, 2, (int64_t[]){5, 17});
+        struct box  *w = box_new(&s, DTYPE_BF16, false, 1.0f, 2, (int64_t[]){17, 33});
+        struct box  *q = box_new(&s, d->act_type, false, 1.0f, 3, (int64_t[]){90, 1, 8}), *k = box_new(&s, d->act_type, false, 1.0f, 3, (int64_t[]){90, 1, 8});
+        struct box  *v = box_new(&s, d->act_type, false, 1.0f, 3, (int64_t[]){90, 1, 8}), *z = box_out(&s, d->act_type, false, 3, (int64_t[]){90, 1, 8});
+
+        x->v[2 * 33 + 7] = NAN;
+        box_put(&s, x);
+        op_linear(d, &y->t, &x->t, &w->t, NULL);
+        box_get(&s, y);
+        for (int i = 0; i < 5 * 17; i++) assert_int_equal(isnan(y->v[i]) != 0, i / 17 == 2);
+        q->v[3 * 8] = NAN;
+        box_put(&s, q);
+        op_attention(d, &z->t, &q->t, &k->t, &v->t, 1.0f, false);
+        box_get(&s, z);
+        for (int i = 0; i < 90; i++) assert_int_equal(isnan(z->v[i * 8 + 5]) != 0, i == 3);
+        q->v[3 * 8] = 0.0f;
+        k->v[6 * 8 + 1] = NAN;
+        box_put(&s, q);
+        box_put(&s, k);
+        op_attention(d, &z->t, &q->t, &k->t, &v->t, 1.0f, true);
+        box_get(&s, z);
+        for (int i = 0; i < 90; i++) assert_int_equal(isnan(z->v[i * 8 + 5]) != 0, i >= 6);
+        for (int i = 0; i < s.n_boxes; i++) free(s.box[i].v);
+        dev_close(d);
+    }
+}
+
+/* Block kinds are refused with a sentence, at the load and in an op. */
+static void test_quantised_is_refused(void **state)
+{
+    struct dev   *d = gpu_dev(PRECISION_BF16);
+    char          bytes[34] = {0};
+    struct tensor w = {.type = DTYPE_Q8_0, .rank = 2, .dim = {1, 32}, .pitch = 32, .data = bytes}, out;
+    struct err    e = {0};
+
+    (void)state;
+    assert_int_equal(dev_weight(d, &w, &out, &e), ERR_STATE);
+    assert_non_null(strstr(e.text, "--device cpu"));
+    assert_int_equal(dev_sync(d, &e), 0);
+    dev_close(d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_attention), cmocka_unit_test(test_conv),
+                                       cmocka_unit_test(test_plain), cmocka_unit_test(test_nan), cmocka_unit_test(test_quantised_is_refused)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
