@@ -10,7 +10,7 @@ ap.add_argument("--out", required=True); ap.add_argument("--resume"); ap.add_arg
 ap.add_argument("--vae-seconds", type=float, default=0); ap.add_argument("--decoder-seconds", type=float, default=0); ap.add_argument("--decoder-from", default="", help="vae.pt of a polishing that ran beside this one"); ap.add_argument("--dit-seconds", type=float, default=0); ap.add_argument("--distill-seconds", type=float, default=0)
 ap.add_argument("--done", type=float, default=0, help="seconds of DiT training in earlier commands"); ap.add_argument("--total", type=float, default=900)
 ap.add_argument("--pool", type=int, default=160000); ap.add_argument("--seed", type=int, default=1); ap.add_argument("--smoke", action="store_true")
-ap.add_argument("--guide", type=float, default=0.7, help="guidance of the teacher when distilling"); ap.add_argument("--workers", type=int, default=0); ap.add_argument("--full-state", default="", help="folder on this machine for the optimiser's state")
+ap.add_argument("--guide", type=float, default=1.0, help="guidance of the teacher when distilling"); ap.add_argument("--workers", type=int, default=0); ap.add_argument("--full-state", default="", help="folder on this machine for the optimiser's state")
 ap.add_argument("--eval", default="", help="captions file (JSON lines with prompt, width, height, seed) to paint at the end")
 A = ap.parse_args()
 os.makedirs(A.out, exist_ok=True)
