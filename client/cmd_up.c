@@ -40,7 +40,7 @@ int cmd_up(struct args *a)
     if (rc == 0) {
         client_close(s.client);
         s.client = NULL;
-        rc = serve(&s, model, &e);
+        rc = serve(&s, *model ? model : "(the same files)", &e);
     }
     return session_close(&s, rc, &e);
 }

@@ -26,7 +26,7 @@
 #define SAY_EVERY_MS 800
 #define LOG_TAIL     8192
 #define SOCKET_MAX   100 /* of a path in sockaddr_un, with room */
-#define ARGS_MAX     20
+#define ARGS_MAX     32
 
 static void quiet_stdio(const char *log)
 {

@@ -31,13 +31,19 @@ void child_init(struct child *c, const struct worker_conf *conf, struct loop *l,
     c->backoff_ms = conf->watch.backoff_ms;
 }
 
+static char *or_empty(const char *text)
+{
+    return (char *)(uintptr_t)(text ? text : "");
+}
+
 static int spawn(const struct worker_conf *conf, int link_fd, pid_t *pid)
 {
     static const char *const   levels[] = {"debug", "info", "warn", "error", "none"};
     char                       threads[16];
-    char                      *argv[] = {(char *)(uintptr_t)"zfarm-worker", (char *)(uintptr_t)ENGINE_CHILD_ARG, (char *)(uintptr_t)conf->model_dir,
+    char                      *argv[] = {(char *)(uintptr_t)"zfarm-worker", (char *)(uintptr_t)ENGINE_CHILD_ARG, or_empty(conf->model_dir),
                                          (char *)(uintptr_t)conf->device, (char *)(uintptr_t)conf->precision, threads,
-                                         (char *)(uintptr_t)levels[conf->log_level], NULL};
+                                         (char *)(uintptr_t)levels[conf->log_level], or_empty(conf->dit), or_empty(conf->text_encoder),
+                                         or_empty(conf->vae), or_empty(conf->tokenizer), or_empty(conf->profile), NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t          attr;
     sigset_t                   none, all;
@@ -203,7 +209,7 @@ int child_start(struct child *c, int64_t now_ms, struct err *e)
     c->words[0] = 0;
     c->heard_ms = now_ms;
     c->kill_ms = INT64_MAX;
-    log_info("engine_start", "pid=%ld model=\"%s\" device=%s", (long)c->pid, c->conf->model_dir, c->conf->device);
+    log_info("engine_start", "pid=%ld model=\"%s\" device=%s", (long)c->pid, c->conf->model_dir ? c->conf->model_dir : c->conf->dit, c->conf->device);
     return 0;
 }
 

@@ -13,11 +13,17 @@
 
 const char *argp_program_version = "zfarm-worker " ZFARM_VERSION;
 
-enum { KEY_BROKER = 'b', KEY_MODEL = 'm', KEY_DEVICE = 'd', KEY_THREADS = 't', KEY_SLOTS = 's', KEY_NAME = 'n', KEY_PRECISION = 'p', KEY_LEVEL = 'l' };
+enum { KEY_BROKER = 'b', KEY_MODEL = 'm', KEY_DEVICE = 'd', KEY_THREADS = 't', KEY_SLOTS = 's', KEY_NAME = 'n', KEY_PRECISION = 'p', KEY_LEVEL = 'l', KEY_DIT = 0x100, KEY_TEXT,
+       KEY_VAE, KEY_TOKENIZER, KEY_PROFILE };
 
 static const struct argp_option options[] = {
     {"broker", KEY_BROKER, "ENDPOINT", 0, "The broker to work for: tcp://HOST:PORT or ipc://PATH (required). It may be absent for now", 1},
-    {"model", KEY_MODEL, "[NAME=]DIR", 0, "The checkpoint to offer: a folder in the diffusers layout (required). NAME is what jobs ask for; default: the folder's name", 1},
+    {"model", KEY_MODEL, "[NAME=]DIR", 0, "The checkpoint to offer: a folder in the diffusers layout. NAME is what jobs ask for; default: the folder's name", 1},
+    {"dit", KEY_DIT, "FILE", 0, "A transformer in place of the folder's: .safetensors (diffusers or original names, also F8), index of shards, .gguf, or a folder", 1},
+    {"text-encoder", KEY_TEXT, "FILE", 0, "A Qwen3 text encoder in place of the folder's: as above; a .gguf may carry its tokenizer", 1},
+    {"vae", KEY_VAE, "FILE", 0, "An autoencoder in place of the folder's (diffusers or BFL names). With all three no folder is needed: --model NAME= names the set", 1},
+    {"tokenizer", KEY_TOKENIZER, "DIR", 0, "Folder of tokenizer.json, when the model does not have one", 1},
+    {"profile", KEY_PROFILE, "NAME", 0, "turbo or base: what the model is, when its files do not say", 1},
     {"device", KEY_DEVICE, "DEVICE", 0, "auto, cpu, cuda:N (default auto: the first GPU, or the CPU)", 2},
     {"precision", KEY_PRECISION, "TYPE", 0, "auto, f32 or bf16: how products are computed (default auto: as the checkpoint's own type)", 2},
     {"threads", KEY_THREADS, "N", 0, "CPU threads of the engine (default: all CPUs this process may use)", 2},
@@ -79,7 +85,24 @@ int worker_conf_model(struct worker_conf *c, const char *text, struct err *e)
         if (base_name(text, c->model, sizeof c->model))
             return err_set(e, ERR_ARG, "the folder's name is longer than %d bytes: say --model NAME=DIR", MODEL_MAX_BYTES);
     }
-    if (!*c->model_dir) return err_set(e, ERR_ARG, "the model's folder is missing");
+    if (!*c->model_dir) {
+        if (!equals) return err_set(e, ERR_ARG, "the model's folder is missing");
+        c->model_dir = NULL;
+    }
+    return check_line(str_of(c->model), MODEL_MAX_BYTES, "the model's name", e);
+}
+
+int worker_conf_check(struct worker_conf *c, struct err *e)
+{
+    bool set = c->dit && c->text_encoder && c->vae;
+    char *dot;
+
+    if (!c->model_dir && !set)
+        return err_set(e, ERR_ARG, "--model [NAME=]DIR is missing, or all of --dit, --text-encoder and --vae");
+    if (c->model[0]) return 0;
+    if (base_name(c->dit, c->model, sizeof c->model)) return err_set(e, ERR_ARG, "the name of --dit is longer than %d bytes: say --model NAME=", MODEL_MAX_BYTES);
+    dot = strrchr(c->model, '.');
+    if (dot && dot != c->model) *dot = 0;
     return check_line(str_of(c->model), MODEL_MAX_BYTES, "the model's name", e);
 }
 
@@ -101,15 +124,23 @@ static bool is_one_of(const char *word, const char *const *words)
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
-    static const char *const precisions[] = {"auto", "f32", "bf16", NULL};
+    static const char *const precisions[] = {"auto", "f32", "bf16", NULL}, *const profiles[] = {"turbo", "base", NULL};
     struct worker_conf      *c = state->input;
     struct err               e = {0};
 
     switch (key) {
     case KEY_BROKER: c->broker = arg; break;
     case KEY_MODEL:
-        if (c->model_dir) argp_error(state, "--model is given twice: one worker has one model");
+        if (c->model[0]) argp_error(state, "--model is given twice: one worker has one model");
         if (worker_conf_model(c, arg, &e)) argp_error(state, "--model: %s", e.text);
+        break;
+    case KEY_DIT: c->dit = arg; break;
+    case KEY_TEXT: c->text_encoder = arg; break;
+    case KEY_VAE: c->vae = arg; break;
+    case KEY_TOKENIZER: c->tokenizer = arg; break;
+    case KEY_PROFILE:
+        if (!is_one_of(arg, profiles)) argp_error(state, "--profile \"%.40s\" is not known: turbo or base", arg);
+        c->profile = arg;
         break;
     case KEY_DEVICE:
         if (check_line(str_of(arg), NAME_MAX_BYTES, "the device", &e)) argp_error(state, "--device: %s", e.text);
@@ -132,7 +163,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_ARG: argp_error(state, "\"%.100s\" is not understood", arg); break;
     case ARGP_KEY_END:
         if (!c->broker) argp_error(state, "--broker ENDPOINT is missing");
-        if (!c->model_dir) argp_error(state, "--model [NAME=]DIR is missing");
+        if (worker_conf_check(c, &e)) argp_error(state, "%s", e.text);
         break;
     default: return ARGP_ERR_UNKNOWN;
     }

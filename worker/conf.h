@@ -21,7 +21,8 @@ struct watch { /* how long the engine may be silent; no flags, tests make them s
 struct worker_conf {
     const char    *broker;
     char           model[MODEL_MAX_BYTES + 1]; /* the name announced */
-    const char    *model_dir;
+    const char    *model_dir;                  /* NULL: a set of files */
+    const char    *dit, *text_encoder, *vae, *tokenizer, *profile; /* NULL: as the folder has them */
     const char    *device, *precision;
     int            n_threads;                  /* 0: all that this process may use */
     int            n_slots;                    /* leases held at once */
@@ -32,8 +33,10 @@ struct worker_conf {
 
 /* Everything but broker and model at its default. */
 void worker_conf_init(struct worker_conf *c);
-/* "NAME=DIR" or "DIR": fills model and model_dir (borrowed). ERR_ARG. */
+/* "NAME=DIR", "DIR" or, for a set of files, "NAME=": fills model and model_dir (borrowed). ERR_ARG. */
 int  worker_conf_model(struct worker_conf *c, const char *text, struct err *e);
+/* Is there a model, and a name for it? The name of a set of files is, when none was said, the DiT file's. ERR_ARG. */
+int  worker_conf_check(struct worker_conf *c, struct err *e);
 /* Exits 0 after --help and --version, 2 on a usage error, with a sentence on stderr. */
 void worker_conf_parse(struct worker_conf *c, int argc, char **argv);
 

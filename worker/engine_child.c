@@ -223,9 +223,16 @@ static void run_task(struct engine_child *c, const struct link_head *in)
     if (rc == ERR_DEVICE) _exit(ENGINE_EXIT_DEVICE); /* after that, nothing the device says can be believed */
 }
 
+static const char *said(const char *arg)
+{
+    return *arg ? arg : NULL;
+}
+
 static int open_engine(struct engine_child *c, char **argv, struct err *e)
 {
-    struct engine_opts o = {.model_dir = argv[2], .device = argv[3], .parts = ENGINE_BOTH, .on_progress = on_loading, .ctx = c};
+    struct engine_opts o = {.model_dir = said(argv[2]), .device = argv[3], .parts = ENGINE_BOTH, .on_progress = on_loading, .ctx = c,
+                            .dit = said(argv[7]), .text_encoder = said(argv[8]), .vae = said(argv[9]), .tokenizer = said(argv[10]),
+                            .profile = said(argv[11])};
     int64_t            threads;
 
     o.precision = !strcmp(argv[4], "f32") ? ENGINE_F32 : !strcmp(argv[4], "bf16") ? ENGINE_BF16 : ENGINE_AUTO;

@@ -13,7 +13,7 @@ static void model_names(void **state)
     static const struct { const char *text, *name, *dir; } good[] = {
         {"turbo=/models/z", "turbo", "/models/z"}, {"/models/z-image", "z-image", "/models/z-image"}, {"/models/z/", "z", "/models/z/"},
         {"z", "z", "z"}, {"/m/a=b", "a=b", "/m/a=b"}, {"a=b=c", "a", "b=c"}, {"/usr/..//usr", "usr", "/usr/..//usr"}};
-    static const char *const bad[] = {"", "=x", "a=", "a\x01=x", "a\xff=x",
+    static const char *const bad[] = {"", "=x", "=", "a\x01=x", "a\xff=x",
                                       "0123456789012345678901234567890123456789012345678901234567890123456789=x",
                                       "/0123456789012345678901234567890123456789012345678901234567890123456789"};
     struct worker_conf c;
@@ -32,6 +32,32 @@ static void model_names(void **state)
     }
 }
 
+/* A model is a folder, three files, or both; a set of files is named by its transformer. */
+static void sets_of_files(void **state)
+{
+    struct worker_conf c;
+    struct err         e = {0};
+
+    (void)state;
+    worker_conf_init(&c);
+    c.dit = "/m/z-Q8_0.gguf";
+    assert_int_equal(worker_conf_check(&c, &e), ERR_ARG);
+    assert_non_null(strstr(e.text, "--text-encoder"));
+    c.text_encoder = "/m/qwen.gguf";
+    c.vae = "/m/ae.safetensors";
+    assert_int_equal(worker_conf_check(&c, &e), 0);
+    assert_string_equal(c.model, "z-Q8_0");
+    assert_null(c.model_dir);
+    worker_conf_init(&c);
+    assert_int_equal(worker_conf_model(&c, "mine=", &e), 0);
+    assert_string_equal(c.model, "mine");
+    assert_null(c.model_dir);
+    assert_int_equal(worker_conf_check(&c, &e), ERR_ARG);
+    c.dit = c.text_encoder = c.vae = "x";
+    assert_int_equal(worker_conf_check(&c, &e), 0);
+    assert_string_equal(c.model, "mine");
+}
+
 static void defaults(void **state)
 {
     struct worker_conf c;
@@ -45,7 +71,7 @@ static void defaults(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(model_names), cmocka_unit_test(defaults)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(model_names), cmocka_unit_test(sets_of_files), cmocka_unit_test(defaults)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
