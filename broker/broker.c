@@ -216,7 +216,7 @@ void broker_settle(struct broker *b, int64_t now)
     struct leases      *l = NULL;
     struct journal_req *r = NULL;
 
-    if (b->stopping) return;
+    if (b->stopping || b->disk_low) return;
     queue_ripen(&b->queue, now);
     while ((!l || l->n < PAIRS_A_TURN) && dispatch_next(&b->queue, &b->roster, now, &pair)) {
         struct task *t = pair.task;
@@ -233,6 +233,7 @@ void broker_settle(struct broker *b, int64_t now)
             broker_put_job(r, j, false);
         }
         t->leases++;
+        snprintf(task_outcome(t)->worker, sizeof t->out->worker, "%s", pair.worker->name);
         roster_grant(pair.worker, t, journal_boot_id(b->journal) << 32 | ++b->n_epochs, now);
         task_move(&b->book, t, TASK_RUNNING);
         broker_put_task(r, t);
@@ -475,6 +476,7 @@ static void on_tick(void *ctx, int64_t now)
         if (now >= b->stop_by_ms) loop_stop(b->loop);
         return;
     }
+    b->disk_low = broker_disk_low(b, 0);
     expire(b, now);
     if (now >= b->purge_ms) {
         b->purge_ms = now + PURGE_MS;

@@ -86,6 +86,7 @@ struct broker {
     int64_t            grace_until_ms, tick_ms, purge_ms, stop_by_ms;
     int                pump_timer;
     bool               grace, stopping, closing;
+    bool               disk_low; /* seen at the last tick: nothing more is leased, whose result could not be kept */
     int                exit_code;
     struct err         fatal;
 };

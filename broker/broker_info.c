@@ -54,6 +54,7 @@ static struct str why(struct broker *b, const struct job *j, int64_t now_ms)
         if (task_job(t) == j)
             snprintf(text, ERROR_MAX_BYTES, "waiting before the next attempt%s%.800s", t->out && t->out->error ? ": " : "",
                      t->out && t->out->error ? t->out->error : "");
+    if (!text[0] && b->disk_low) snprintf(text, ERROR_MAX_BYTES, "the broker's disk is full");
     if (!text[0] && b->stopping) snprintf(text, ERROR_MAX_BYTES, "the broker is shutting down");
     return str_of(text);
 }

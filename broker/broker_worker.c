@@ -161,6 +161,14 @@ void on_worker_hello(struct broker *b, const struct ask *a)
     }
     for (size_t i = 0; i < h->n_held; i++)
         if (!keep_lease(b, w, &h->held[i], r, a->now_ms)) m.welcome.drop[m.welcome.n_drop++] = h->held[i];
+    DL_FOREACH_SAFE(b->roster.orphans, g, next) /* the journal says it was leased to this one, which has never heard of it */
+    {
+        struct task *t = g->task;
+
+        if (!t->out || strcmp(t->out->worker, w->name) != 0) continue;
+        broker_unlease(b, t, false);
+        broker_requeue(b, r, t, 0, a->now_ms);
+    }
     log_info("worker", "worker=\"%s\" device=\"%s\" capacity=%u models=%zu first_model=\"%.*s\" kept=%zu dropped=%zu", w->name, w->device, w->capacity,
              w->n_models, w->n_models ? (int)w->model[0].name.len : 0, w->n_models ? w->model[0].name.at : "", h->n_held - m.welcome.n_drop,
              m.welcome.n_drop);

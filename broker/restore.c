@@ -144,7 +144,7 @@ int restore_all(struct broker *b, struct err *e)
 
     book_init(&b->book, journal_next_job(b->journal), journal_seq(b->journal));
     if ((rc = journal_load(b->journal, &reader, e)) || (rc = queue_all(b, e))) return rc;
-    qsort(b->keep, b->n_keep, sizeof *b->keep, older);
+    if (b->n_keep) qsort(b->keep, b->n_keep, sizeof *b->keep, older);
     b->stats.blobs_swept = spool_sweep(&b->spool);
     log_info("restored", "boot=%" PRIu64 " jobs=%u open_tasks=%" PRIu64 " ready=%zu seq=%" PRIu64 " orphan_files=%" PRIu64 " took_ms=%" PRId64,
              journal_boot_id(b->journal), HASH_CNT(by_id, b->book.by_id), b->book.n_open, b->queue.n_ready, b->book.seq,

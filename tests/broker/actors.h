@@ -353,4 +353,46 @@ UNUSED static size_t actor_fetch(struct actor *a, uint64_t task, enum part_kind 
     return n;
 }
 
+/* ---- what tests ask again and again ---- */
+#define BIG (3 * 1024 * 1024 + 123) /* more than a window */
+
+UNUSED static char big[BIG];
+
+UNUSED static struct str image(void)
+{
+    for (size_t i = 0; i < BIG; i++) big[i] = (char)(i * 2654435761u >> 13);
+    return (struct str){big, BIG};
+}
+
+UNUSED static struct str small(void)
+{
+    return str_of("not a picture, but the broker does not look");
+}
+
+UNUSED static struct msg show(struct actor *c, uint64_t job)
+{
+    return actor_ask(c, &(struct msg){.kind = MSG_SHOW, .show = {.job = job, .limit = SHOW_TASKS_MAX}}, MSG_SHOW_OK);
+}
+
+UNUSED static void expect_error(struct actor *a, struct msg *m, enum wire_error code, const char *word)
+{
+    struct msg got = actor_ask(a, m, MSG_ERROR);
+    char       text[ERROR_MAX_BYTES + 1];
+
+    snprintf(text, sizeof text, "%.*s", (int)got.error.text.len, got.error.text.at);
+    if (got.error.code != code || !strstr(text, word)) fail_msg("error %d '%s', expected %d with '%s'", (int)got.error.code, text, (int)code, word);
+}
+
+UNUSED static int n_blobs(const struct farm *f)
+{
+    char  cmd[400], line[32] = "";
+    FILE *p;
+
+    snprintf(cmd, sizeof cmd, "find %s/blobs -type f | wc -l", f->data);
+    p = popen(cmd, "r");
+    if (!p || !fgets(line, sizeof line, p)) abort();
+    pclose(p);
+    return (int)strtol(line, NULL, 10);
+}
+
 #endif

@@ -1,50 +1,5 @@
-/* test_broker.c - the whole broker as a process, with clients and workers told what to say: every promise, kept through kill -9 at every step. */
+/* test_broker.c - the whole broker as a process, with clients and workers told what to say. Its ends and beginnings: test_restart.c. */
 #include "tests/broker/actors.h"
-
-#include <fcntl.h>
-
-#include "base/file.h"
-
-#define BIG (3 * 1024 * 1024 + 123) /* more than a window */
-
-static char big[BIG];
-
-static struct str image(void)
-{
-    for (size_t i = 0; i < BIG; i++) big[i] = (char)(i * 2654435761u >> 13);
-    return (struct str){big, BIG};
-}
-
-static struct str small(void)
-{
-    return str_of("not a picture, but the broker does not look");
-}
-
-static struct msg show(struct actor *c, uint64_t job)
-{
-    return actor_ask(c, &(struct msg){.kind = MSG_SHOW, .show = {.job = job, .limit = SHOW_TASKS_MAX}}, MSG_SHOW_OK);
-}
-
-static void expect_error(struct actor *a, struct msg *m, enum wire_error code, const char *word)
-{
-    struct msg got = actor_ask(a, m, MSG_ERROR);
-    char       text[ERROR_MAX_BYTES + 1];
-
-    snprintf(text, sizeof text, "%.*s", (int)got.error.text.len, got.error.text.at);
-    if (got.error.code != code || !strstr(text, word)) fail_msg("error %d '%s', expected %d with '%s'", (int)got.error.code, text, (int)code, word);
-}
-
-static int n_blobs(const struct farm *f)
-{
-    char  cmd[400], line[32] = "";
-    FILE *p;
-
-    snprintf(cmd, sizeof cmd, "find %s/blobs -type f | wc -l", f->data);
-    p = popen(cmd, "r");
-    if (!p || !fgets(line, sizeof line, p)) abort();
-    pclose(p);
-    return (int)strtol(line, NULL, 10);
-}
 
 /* ---- one image's way through the house, with both parts and every count ---- */
 static void test_whole_way(void **state)
@@ -178,38 +133,6 @@ static void test_refusals(void **state)
     expect_error(&c, &(struct msg){.kind = MSG_FETCH, .fetch = {.task = job << 20, .kind = PART_IMAGE, .credit_bytes = 1, .transfer = 1}}, WIRE_NOT_FOUND, "queued");
     actor_close(&c);
     actor_close(&w);
-    farm_close(&f);
-}
-
-/* A job in pieces: any order, each once, no overlap. */
-static void test_pieces(void **state)
-{
-    struct farm  f;
-    struct actor c;
-    struct item  item = {.n_images = 5};
-    struct msg   m = {.kind = MSG_SUBMIT, .submit = {.key = "pieces", .n_tasks = 12, .first_task = 5, .item = &item, .n_items = 1}};
-
-    (void)state;
-    farm_open(&f);
-    farm_start(&f);
-    actor_open(&c, f.endpoint, ROLE_CLIENT);
-    actor_hello(&c, NULL, 0);
-    spec_init(&item.spec);
-    assert_int_equal(actor_ask(&c, &m, MSG_SUBMIT_OK).submit_ok.n_tasks_known, 5);
-    m.submit.first_task = 0;
-    assert_int_equal(actor_ask(&c, &m, MSG_SUBMIT_OK).submit_ok.n_tasks_known, 10);
-    m.submit.first_task = 7;
-    expect_error(&c, &m, WIRE_CONFLICT, "overlap");
-    m.submit.first_task = 10;
-    item.n_images = 2;
-    assert_int_equal(actor_ask(&c, &m, MSG_SUBMIT_OK).submit_ok.n_tasks_known, 12);
-    farm_kill(&f);
-    farm_start(&f);
-    actor_again(&c, f.endpoint);
-    actor_hello(&c, NULL, 0);
-    assert_true(actor_ask(&c, &m, MSG_SUBMIT_OK).submit_ok.duplicate);
-    assert_int_equal(actor_ask(&c, &(struct msg){.kind = MSG_JOBS, .jobs.limit = 10}, MSG_JOBS_OK).jobs_ok.job[0].n_queued, 12);
-    actor_close(&c);
     farm_close(&f);
 }
 
@@ -414,117 +337,7 @@ static void test_cancel(void **state)
     farm_close(&f);
 }
 
-/* ---- kill -9 between any two steps ---- */
-enum step { SUBMITTED, LEASED, BEATEN, OFFERED, HALF_SENT, ALL_SENT, RESULTED, SEEN, FETCHED, COLLECTED, N_STEPS };
-
-/* One job of one image from the first word to the last; the broker is killed right after step `at`, or not at all. */
-static void walk(int at)
-{
-    struct farm  f;
-    struct actor c, w;
-    struct lease l = {0};
-    struct msg   got, m;
-    uint64_t     job = 0, cursor = 0;
-    int          n_done = 0;
-    static char  back[BIG];
-
-    farm_open(&f);
-    farm_start(&f);
-    actor_open(&c, f.endpoint, ROLE_CLIENT);
-    actor_open(&w, f.endpoint, ROLE_WORKER);
-    actor_hello(&c, NULL, 0);
-    actor_hello(&w, NULL, 0);
-    for (int step = 0; step < N_STEPS; step++) {
-        switch (step) {
-        case SUBMITTED: job = actor_submit(&c, "walk", 1, 1, "", MSG_SUBMIT_OK).submit_ok.job; break;
-        case LEASED: l = actor_take(&w, MSG_LEASE).lease; break;
-        case BEATEN: assert_int_equal(actor_beat(&w, &l, 1, STAGE_DENOISE, 1).beat_ok.n_cancel, 0); break;
-        case OFFERED:
-        case HALF_SENT:
-        case ALL_SENT:
-            m = (struct msg){.kind = MSG_OFFER, .offer = offer_of(&l, image(), (struct str){0})};
-            got = actor_ask(&w, &m, MSG_OFFER_OK);
-            if (got.offer_ok.verdict == OFFER_HAVE) break; /* it was durable before the kill, unsaid */
-            assert_int_equal(got.offer_ok.verdict, OFFER_UPLOAD);
-            if (step == OFFERED) break;
-            actor_upload(&w, got.offer_ok.transfer[0], got.offer_ok.credit_bytes, image(), step == HALF_SENT ? BIG / 2 : BIG);
-            break;
-        case RESULTED: /* said already, or lost with the broker: then the worker offers again */
-            if (at == ALL_SENT) {
-                m = (struct msg){.kind = MSG_OFFER, .offer = offer_of(&l, image(), (struct str){0})};
-                got = actor_ask(&w, &m, MSG_OFFER_OK);
-                if (got.offer_ok.verdict == OFFER_HAVE) break;
-                actor_upload(&w, got.offer_ok.transfer[0], got.offer_ok.credit_bytes, image(), BIG);
-            }
-            actor_take(&w, MSG_RESULT_OK);
-            break;
-        case SEEN:
-            while (n_done == 0) {
-                got = actor_events(&c, job, cursor, 1000);
-                cursor = got.events_ok.next_cursor;
-                for (size_t i = 0; i < got.events_ok.n_events; i++) n_done += got.events_ok.event[i].state == TASK_DONE;
-            }
-            break;
-        case FETCHED:
-            assert_int_equal(actor_fetch(&c, job << 20, PART_IMAGE, 0, 1, back, BIG), BIG);
-            assert_memory_equal(back, big, BIG);
-            break;
-        case COLLECTED: actor_ask(&c, &(struct msg){.kind = MSG_COLLECTED, .collected = {.task = (uint64_t[]){job << 20}, .n_tasks = 1}}, MSG_COLLECTED_OK); break;
-        }
-        if (step != at) continue;
-        farm_kill(&f);
-        farm_start(&f);
-        actor_again(&c, f.endpoint);
-        actor_again(&w, f.endpoint);
-        assert_int_equal(actor_hello(&c, NULL, 0).welcome.boot_id, 2);
-        got = actor_hello(&w, (struct held[]){{l.task, l.epoch}}, l.task && step < RESULTED ? 1 : 0);
-        if (step < ALL_SENT) assert_int_equal(got.welcome.n_drop, 0); /* RUNNING survives: the work goes on where it was */
-    }
-    got = actor_events(&c, job, cursor, 0);
-    assert_int_equal(got.events_ok.n_events, 0); /* DONE once, and nothing after it */
-    assert_int_equal(got.events_ok.job.n_done, 1);
-    assert_int_equal(got.events_ok.job.n_collected, 1);
-    got = show(&c, job);
-    assert_int_equal(got.show_ok.task[0].info.attempts, 1); /* leased once: a kill costs no second run */
-    assert_int_equal(n_blobs(&f), 1);
-    assert_true(actor_submit(&c, "walk", 1, 1, "", MSG_SUBMIT_OK).submit_ok.duplicate);
-    actor_close(&c);
-    actor_close(&w);
-    farm_close(&f);
-}
-
-static void test_kill_at_every_step(void **state)
-{
-    (void)state;
-    for (int at = -1; at < N_STEPS; at++) walk(at);
-}
-
-/* ---- the folder ---- */
-static void test_two_brokers(void **state)
-{
-    struct farm f;
-    char        said[400], text[1000] = "", pid[32], other[400];
-    int         err[2], status;
-    pid_t       second;
-
-    (void)state;
-    farm_open(&f);
-    farm_start(&f);
-    snprintf(other, sizeof other, "ipc://%s/other", f.tmp.dir);
-    assert_int_equal(pipe(err), 0);
-    second = spawn_broker(f.data, other, NULL, err[1], said, sizeof said);
-    close(err[1]);
-    assert_int_equal(waitpid(second, &status, 0), second);
-    assert_int_equal(WEXITSTATUS(status), 1);
-    assert_true(read(err[0], text, sizeof text - 1) > 0);
-    close(err[0]);
-    snprintf(pid, sizeof pid, "pid %d", (int)f.pid);
-    assert_non_null(strstr(text, "in use by another zfarm-broker"));
-    assert_non_null(strstr(text, pid));
-    assert_string_equal(said, "");
-    farm_close(&f);
-}
-
+/* ---- bytes that are wrong ---- */
 static void test_damaged_blob(void **state)
 {
     struct farm  f;
@@ -600,84 +413,12 @@ static void test_bad_uploads(void **state)
     farm_close(&f);
 }
 
-static void test_full_disk(void **state)
-{
-    struct farm  f;
-    struct actor c;
-    struct tmp   disk;
-    char         filler[512], name[32];
-    int64_t      free_bytes;
-    void        *zeros;
-
-    (void)state;
-    if (!tmp_open_small(&disk, 64 << 20)) skip();
-    farm_open(&f);
-    snprintf(f.data, sizeof f.data, "%.250s/data", disk.dir);
-    farm_start(&f);
-    actor_open(&c, f.endpoint, ROLE_CLIENT);
-    actor_hello(&c, NULL, 0);
-    actor_submit(&c, "before", 1, 1, "", MSG_SUBMIT_OK);
-    snprintf(filler, sizeof filler, "%s", tmp_path(&disk, "filler"));
-    free_bytes = file_free_bytes(disk.dir);
-    zeros = calloc(1, (size_t)free_bytes);
-    tmp_write(&disk, "filler", zeros, (size_t)free_bytes - 4096);
-    free(zeros);
-    for (int i = 0; i < 3; i++) {
-        snprintf(name, sizeof name, "refused %d", i);
-        assert_int_equal(actor_submit(&c, name, 1, 1, "", MSG_ERROR).error.code, WIRE_BUSY);
-    }
-    assert_int_equal(actor_ask(&c, &(struct msg){.kind = MSG_CANCEL, .cancel.job = 1}, MSG_CANCEL_OK).cancel_ok.n_canceled, 1); /* the ballast went */
-    assert_int_equal(unlink(filler), 0);
-    actor_submit(&c, "after", 1, 1, "", MSG_SUBMIT_OK);
-    actor_close(&c);
-    farm_close(&f);
-    tmp_close(&disk);
-}
-
-/* ---- the end ---- */
-static void test_shutdown_and_retention(void **state)
-{
-    struct farm  f;
-    struct actor c, w;
-    struct lease l;
-    struct msg   got;
-    int          i;
-
-    (void)state;
-    farm_open(&f);
-    f.retention = "0";
-    farm_start(&f);
-    actor_open(&c, f.endpoint, ROLE_CLIENT);
-    actor_open(&w, f.endpoint, ROLE_WORKER);
-    actor_hello(&c, NULL, 0);
-    actor_hello(&w, NULL, 0);
-    actor_submit(&c, "end", 1, 1, "", MSG_SUBMIT_OK);
-    l = actor_take(&w, MSG_LEASE).lease;
-    actor_deliver(&w, &l, small());
-    assert_int_equal(n_blobs(&f), 1);
-    actor_ask(&c, &(struct msg){.kind = MSG_COLLECTED, .collected = {.task = &l.task, .n_tasks = 1}}, MSG_COLLECTED_OK);
-    for (i = 0; i < 100 && n_blobs(&f); i++) sleep_ms(50); /* a tick or two */
-    assert_int_equal(n_blobs(&f), 0);
-    expect_error(&c, &(struct msg){.kind = MSG_FETCH, .fetch = {.task = l.task, .kind = PART_IMAGE, .credit_bytes = 1, .transfer = 1}}, WIRE_NOT_FOUND, "retention");
-    kill(f.pid, SIGTERM);
-    got = actor_take(&c, MSG_GOAWAY);
-    assert_int_equal(got.error.code, WIRE_BUSY);
-    assert_int_equal(farm_end(&f, SIGTERM), 0);
-    farm_start(&f); /* a row without images is no damage */
-    actor_close(&c);
-    actor_close(&w);
-    farm_close(&f);
-}
-
 int main(int argc, char **argv)
 {
     int                     code = actors_main(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole_way),    cmocka_unit_test(test_refusals),     cmocka_unit_test(test_pieces),
-        cmocka_unit_test(test_late_result),  cmocka_unit_test(test_given_back),   cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_cancel),       cmocka_unit_test(test_kill_at_every_step), cmocka_unit_test(test_two_brokers),
-        cmocka_unit_test(test_damaged_blob), cmocka_unit_test(test_bad_uploads),  cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_shutdown_and_retention),
+        cmocka_unit_test(test_whole_way), cmocka_unit_test(test_refusals), cmocka_unit_test(test_late_result),   cmocka_unit_test(test_given_back),
+        cmocka_unit_test(test_failures),  cmocka_unit_test(test_cancel),   cmocka_unit_test(test_damaged_blob), cmocka_unit_test(test_bad_uploads),
     };
 
     if (code >= 0) return code;
