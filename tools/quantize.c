@@ -22,6 +22,7 @@
 #include "kernels/cpu/half.h"
 #include "kernels/quant.h"
 #include "tools/pack.h"
+#include "tools/quantize.h"
 #include "tools/tools.h"
 
 enum { RULES_MAX = 64 };
@@ -203,8 +204,7 @@ static enum dtype type_of(const struct quantize_args *a, const struct pack_tenso
     return t->dim[t->rank - 1] % dtype_block(type) ? half : type;
 }
 
-/* Adds entry i to the plan, under its new name; parts of a fused product join their first. */
-static int plan_one(struct pack_tensor *t, size_t *n, const struct safetensors_entry *s, size_t i, bool llama, struct err *e)
+int quantize_put(struct pack_tensor *t, size_t *n, const struct safetensors_entry *s, size_t i, bool llama, struct err *e)
 {
     char name[NAMES_BYTES];
     int  part = -1;
@@ -233,6 +233,26 @@ static int plan_one(struct pack_tensor *t, size_t *n, const struct safetensors_e
     return 0;
 }
 
+bool quantize_is_gguf(const char *word)
+{
+    enum dtype type;
+    return dtype_of(word, &type) && type != DTYPE_F32 && type != DTYPE_F8_E4M3;
+}
+
+void quantize_types(const char *word, struct pack_tensor *t, size_t n)
+{
+    struct quantize_args a = {0};
+    int                  n_layers = 0;
+
+    for (size_t k = 0; k < N_KINDS; k++)
+        if (strcmp(kinds[k].word, word) == 0)
+            a.kind = &kinds[k];
+    for (size_t i = 0; i < n; i++)
+        n_layers = layer_of(t[i].name) + 1 > n_layers ? layer_of(t[i].name) + 1 : n_layers;
+    for (size_t i = 0; i < n; i++)
+        t[i].type = type_of(&a, &t[i], n_layers);
+}
+
 static int check_fused(const struct pack_tensor *t, const struct source *src, struct err *e)
 {
     if (!strstr(t->name, ".qkv."))
@@ -258,7 +278,7 @@ static int make_plan(const struct quantize_args *a, struct source *src, bool lla
             continue;
         n_layers = layer + 1 > n_layers ? layer + 1 : n_layers;
         if ((rc = weights_get(src->w, s->name, s->rank ? s->rank : 1, s->rank ? s->dim : &one, &src->t[i], e)) ||
-            (rc = plan_one(t, n, s, i, llama, e)))
+            (rc = quantize_put(t, n, s, i, llama, e)))
             return rc;
     }
     for (size_t i = 0; i < *n; i++) {

@@ -15,13 +15,14 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "tools/quantize.h"
 #include "tools/synth.h"
 #include "tools/tools.h"
 
 #define SPARE_BYTES (16 << 20) /* headers, configs, file system */
 
 struct synth_args {
-    const char *config, *out;
+    const char *config, *out, *type;
     uint64_t    seed;
     int64_t     threads, shard_mb;
     bool        f32, dry, quiet;
@@ -35,6 +36,7 @@ static const struct argp_option OPTIONS[] = {
     {"output", 'o', "DIR", 0, "folder to write; must not exist or be empty (required)", 0},
     {"seed", 's', "N", 0, "seed of the weights, default 0: same seed, same bytes", 0},
     {"dtype", 'd', "bf16|f32", 0, "how weights are stored, default bf16", 0},
+    {"type", 't', "TYPE", 0, "write transformer and text encoder as GGUF of this type: q8_0, q6_k, q5_k, q4_k_m, q4_0, q3_k, q2_k, f16 or bf16", 0},
     {"threads", 'j', "N", 0, "threads that make numbers, default all CPUs of this process", 0},
     {"shard-mb", 'm', "N", 0, "weight files of at most N MB, default 5000", 0},
     {"dry-run", 'n', NULL, 0, "print what would be written, write nothing", 0},
@@ -65,6 +67,11 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
         a->f32 = strcmp(arg, "f32") == 0;
         if (!a->f32 && strcmp(arg, "bf16") != 0)
             argp_error(state, "--dtype is '%s', it must be bf16 or f32", arg);
+        return 0;
+    case 't':
+        if (!quantize_is_gguf(arg))
+            argp_error(state, "--type is '%s', it must be a type that GGUF has: q8_0, q6_k, q5_k, q4_k_m, q4_0, q3_k, q2_k, f16 or bf16", arg);
+        a->type = arg;
         return 0;
     case 'j': a->threads = number(state, "threads", arg, 1, 64); return 0;
     case 'm': a->shard_mb = number(state, "shard-mb", arg, 1, 1000000); return 0;
@@ -133,7 +140,7 @@ static int write_model(struct synth_job *job, const struct synth_conf *c, struct
 
     for (int i = 0; i < SYNTH_PARTS; i++)
         if ((rc = make_folder_in(job->dir, synth_folder[i], path, sizeof path, e)) || (rc = write_in(path, "config.json", c->part[i], e)) ||
-            (rc = synth_weights(job, synth_folder[i], &c->plan[i], e)))
+            (rc = (job->type && i != SYNTH_VAE ? synth_gguf : synth_weights)(job, synth_folder[i], &c->plan[i], e)))
             return rc;
     if ((rc = make_folder_in(job->dir, "tokenizer", path, sizeof path, e)) || (rc = synth_tokenizer(path, e)))
         return rc;
@@ -173,7 +180,7 @@ static void put_plan(const struct synth_conf *c, bool bf16)
 static int synth(const struct synth_args *a, struct err *e)
 {
     struct synth_conf c = {0};
-    struct synth_job  job = {.dir = a->out, .seed = a->seed, .bf16 = !a->f32, .quiet = a->quiet, .stop = &stop, .shard_bytes = a->shard_mb * 1000000};
+    struct synth_job  job = {.dir = a->out, .seed = a->seed, .bf16 = !a->f32, .type = a->type, .quiet = a->quiet, .stop = &stop, .shard_bytes = a->shard_mb * 1000000};
     bool              made = false;
     int64_t           free_bytes;
     int               rc;

@@ -41,6 +41,7 @@ struct synth_job {
     const char *dir;        /* of the model */
     uint64_t    seed;
     bool        bf16;       /* else F32 */
+    const char *type;       /* of the transformer's and the text encoder's products ("q8_0", as GGUF), or NULL */
     int         n_threads;
     int64_t     shard_bytes;
     bool        quiet;      /* no progress */
@@ -50,8 +51,15 @@ struct synth_job {
 
 /* Writes the weights of one part: `base`.safetensors, or shards and their index (last). Files take their names when they are whole. */
 int synth_weights(struct synth_job *job, const char *folder, const struct plan *p, struct err *e);
+/* One value of the tensor after the other, as floats: what synth_weights() stores, before rounding. */
+void synth_read(const struct synth_job *job, const char *folder, const struct plan_tensor *t, uint64_t from, size_t n, float *out);
 /* Values from..from+n of the tensor with this key into out (bf16 or float): mean + scale * r, r close to normal, |r| < 3.47. */
 void     synth_fill(void *out, bool bf16, uint64_t key, uint64_t from, size_t n, float mean, float scale);
 uint64_t synth_key(uint64_t seed, const char *folder, const char *name);
+
+/* ---- synth_gguf.c ---- */
+
+/* The same part as model.gguf, quantised to job->type, names as other tools know them. */
+int synth_gguf(struct synth_job *job, const char *folder, const struct plan *p, struct err *e);
 
 #endif

@@ -91,6 +91,13 @@ static void scale_of(const struct plan_tensor *t, float *mean, float *scale)
         *scale = (float)(1.2 / sqrt((double)(plan_tensor_values(t) / t->dim[0])));
 }
 
+void synth_read(const struct synth_job *job, const char *folder, const struct plan_tensor *t, uint64_t from, size_t n, float *out)
+{
+    float mean, scale;
+    scale_of(t, &mean, &scale);
+    synth_fill(out, false, synth_key(job->seed, folder, t->name), from, n, mean, scale);
+}
+
 /* One shard being written: tensors first..last of the plan, handed out chunk by chunk. */
 struct shard {
     struct synth_job         *job;

@@ -69,6 +69,13 @@ echo 'nothing.safetensors' > "$dir/list"
 echo '../model_index.json' > "$dir/list"
 refused 1 'line 1' "$tool" verify -m "$dir/list" "$model/vae"
 
+# synth --type writes what quantize makes of the same numbers (those of f32)
+"$tool" synth -q -c tiny -d f32 -s 3 -o "$dir/wide" && "$tool" synth -q -c tiny -t q8_0 -s 3 -j 2 -o "$dir/narrow" || say "synth --type"
+"$tool" verify "$dir/narrow" > "$dir/out" || say "verify of synth --type: $(cat "$dir/out")"
+"$tool" quantize -q -t q8_0 "$dir/wide/transformer" "$dir/wide.gguf" > /dev/null
+tail -c 1000000 "$dir/wide.gguf" | cmp - <(tail -c 1000000 "$dir/narrow/transformer/model.gguf") || say "synth --type has other values"
+refused 2 'type that GGUF has' "$tool" synth -c tiny -t fp8 -o "$dir/none"
+
 # what is stopped leaves nothing
 "$tool" synth -q -c small -o "$dir/small" 2> /dev/null
 timeout -s INT 0.3 "$tool" quantize -q -t q2_k "$dir/small/transformer" "$dir/stopped.gguf" > /dev/null 2>&1
