@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -24,6 +25,8 @@
 #define HWM_MESSAGES       1000
 #define SOCKETS_MAX        4096
 #define BACKLOG            1024
+#define FILES_WISHED       65536
+#define FILES_MIN          64
 
 static void *context; /* one per process, made by the first peer */
 
@@ -50,9 +53,26 @@ static int zmq_err(struct err *e, int code, const char *what, const char *endpoi
     return err_set(e, code, "%s %s: %s", what, endpoint, zmq_strerror(zmq_errno()));
 }
 
+/* ZeroMQ aborts when it cannot open a file, and a listener opens one for every peer that connects: so as many as the system lets us. */
+static int allow_files(struct err *e)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files)) return err_errno(e, ERR_STATE, "asking how many files may be open");
+    if (files.rlim_cur < FILES_WISHED && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max < FILES_WISHED ? files.rlim_max : FILES_WISHED;
+        if (setrlimit(RLIMIT_NOFILE, &files)) return err_errno(e, ERR_STATE, "allowing more open files");
+    }
+    if (files.rlim_cur >= FILES_MIN) return 0;
+    return err_set(e, ERR_LIMIT, "this process may open %llu files, at least %d are needed: ulimit -n", (unsigned long long)files.rlim_cur, FILES_MIN);
+}
+
 static int context_open(struct err *e)
 {
+    int rc;
+
     if (context) return 0;
+    if ((rc = allow_files(e))) return rc;
     context = zmq_ctx_new();
     if (!context) return err_set(e, ERR_NOMEM, "ZeroMQ does not start: %s", zmq_strerror(zmq_errno()));
     zmq_ctx_set(context, ZMQ_BLOCKY, 0);

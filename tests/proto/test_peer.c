@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include <zmq.h>
@@ -220,11 +222,45 @@ static void stale_files(void **state)
     assert_int_equal(unlink(endpoint + 6), 0);
 }
 
+/* In a process of its own: a limit once lowered stays. 0: it listens, and 100 peers find room; else the code of the refusal. */
+static int listen_with_files(rlim_t soft, rlim_t hard)
+{
+    pid_t pid = fork();
+    int   status = 0;
+
+    if (pid == 0) {
+        struct rlimit files = {soft, hard};
+        struct peer  *broker = NULL, *peer[100] = {NULL};
+        struct msg    m = {.kind = MSG_BYE};
+        struct err    e = {0};
+        int           rc = setrlimit(RLIMIT_NOFILE, &files) ? 1 : -peer_bind(&broker, endpoint, NULL, &e);
+
+        for (int i = 0; i < 100 && !rc; i++) rc = -peer_connect(&peer[i], endpoint, &e);
+        for (int i = 0; i < 100 && !rc; i++) rc = -send_soon(peer[i], NULL, &m, &e);
+        for (int i = 0; i < 100 && !rc; i++) {
+            struct route from;
+            rc = -recv_soon(broker, &from, &m, &e);
+        }
+        if (rc && !strstr(e.text, "ulimit -n")) rc = 1;
+        unlink(endpoint + strlen("ipc://"));
+        _exit(rc);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? -WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+static void open_files(void **state)
+{
+    (void)state;
+    assert_int_equal(listen_with_files(64, 4096), 0); /* as many as the system lets us */
+    assert_int_equal(listen_with_files(20, 20), ERR_LIMIT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-        T(there_and_back), T(full_queue), T(hostile), T(endpoints), T(stale_files)};
+        T(there_and_back), T(full_queue), T(hostile), T(endpoints), T(stale_files), T(open_files)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
