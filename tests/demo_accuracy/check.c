@@ -109,7 +109,7 @@ static int picture_open(const char *dir, int line, struct image *img)
     snprintf(path, sizeof path, "%s/%03d.png", dir, line);
     buf_init(&bytes, 64u << 20);
     int rc = file_read(path, &bytes, &e);
-    if (!rc && (rc = png_read(buf_str(&bytes), img, NULL, &none, &e))) err_in(&e, path);
+    if (!rc && (rc = png_read(buf_str(&bytes), img, NULL, &none, &e))) err_in(&e, "%s", path);
     if (rc) fprintf(stderr, "%s\n", e.text);
     buf_release(&bytes);
     return rc;
