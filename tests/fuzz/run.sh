@@ -1,0 +1,36 @@
+#!/bin/sh
+# run.sh BUILD SECONDS [FUZZER...] - runs the libFuzzer harnesses of a clang build, as many at once as there are cores, from what the goldens
+# offer as a start; prints a line each. Exit 1 with the finding when there is one. What was found stays in BUILD/corpus.
+set -u
+here=$(dirname "$0")
+build=$1
+seconds=$2
+shift 2
+golden=$here/../golden
+[ $# -gt 0 ] || set -- $(cd "$here" && ls fuzz_*.c | sed 's/\.c$//')
+
+seed() { # FUZZER FILE... into its corpus
+    corpus=$build/corpus/$1
+    mkdir -p "$corpus"
+    shift
+    for f in "$@"; do
+        [ -f "$f" ] && cp "$f" "$corpus/seed-$(echo "$f" | tr '/' '_' | tail -c 60)"
+    done
+}
+
+for f in "$@"; do
+    case $f in
+    fuzz_config) seed "$f" "$golden"/tiny-a/model/*.json "$golden"/tiny-a/model/*/*config.json ;;
+    fuzz_png) seed "$f" "$golden"/tiny-a/case5.png ;;
+    fuzz_batch) seed "$f" "$here"/../demo_accuracy/*20*.jsonl ;;
+    *) seed "$f" ;;
+    esac
+done
+printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} sh -c '
+    log={}; log='"$build"'/$log.log
+    if '"$build"'/bin/{} -max_total_time='"$seconds"' -timeout=20 -rss_limit_mb=3000 -print_final_stats=1 '"$build"'/corpus/{} >$log 2>&1; then
+        echo "{}: $(sed -n "s/^stat::number_of_executed_units: *//p" $log) executions, no finding"
+    else
+        tail -n 60 $log
+        exit 255
+    fi'
