@@ -11,7 +11,7 @@
 #define BEATS_MISSED     3      /* then the session is begun anew */
 #define ANSWER_MS        10000  /* an OFFER or FAILED unanswered so long is said again */
 #define UPLOAD_MS        60000  /* an upload without CREDIT or RESULT_OK for so long is offered again */
-#define REFUSALS_MAX     5      /* of one result: then the lease is given back */
+#define REFUSALS_MAX     5      /* of one result, busy brokers not counted: then the lease is given back */
 #define HELLO_REFUSED_MS 5000
 #define BYE_LINGER_MS    500
 
@@ -37,7 +37,7 @@ int session_open(struct worker *w, struct err *e)
     return 0;
 }
 
-void session_start(struct worker *w, int64_t now_ms)
+static void start(struct worker *w, int64_t now_ms)
 {
     struct session *s = &w->session;
 
@@ -59,7 +59,20 @@ static void begin_anew(struct worker *w, int64_t now)
         worker_end(w, e.code, e.text);
         return;
     }
-    session_start(w, now);
+    start(w, now);
+}
+
+void session_opened(struct worker *w, int64_t now_ms)
+{
+    struct session *s = &w->session;
+
+    if (s->state == SESSION_QUIET) {
+        start(w, now_ms);
+    } else if (s->hello_ms && memcmp(s->digest_said, w->child.model.digest, sizeof s->digest_said) != 0) {
+        log_warn("model_changed", "model=%s next=\"a new session\"", w->conf.model);
+        begin_anew(w, now_ms);
+    }
+    session_tick(w, now_ms);
 }
 
 static int say(struct worker *w, struct msg *m)
@@ -99,6 +112,7 @@ static void say_hello(struct worker *w, int64_t now)
     if (rc) return;
     s->hello_ms = s->heard_ms = now;
     s->hello_correlation = s->correlation;
+    memcpy(s->digest_said, model->digest, sizeof s->digest_said);
     s->capacity_said = m.hello.capacity;
 }
 
@@ -300,7 +314,7 @@ static void on_refused(struct worker *w, struct work *k, const struct error *m, 
         worker_forget(w, k);
         return;
     }
-    if (++k->n_refused >= REFUSALS_MAX) {
+    if (m->code != WIRE_BUSY && ++k->n_refused >= REFUSALS_MAX) {
         session_release(w, k, "the broker refused the result again and again");
         return;
     }

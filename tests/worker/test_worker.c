@@ -401,6 +401,33 @@ static void model_goes_away(void **state)
     assert_int_equal(rmdir(model), 0);
 }
 
+/* Between two engines the folder gets other files: the broker hears of it. */
+static void model_changes(void **state)
+{
+    struct fake *f = *state;
+    char         model[64], other[80];
+    struct msg   m;
+
+    snprintf(model, sizeof model, "%s/model", f->folder);
+    snprintf(other, sizeof other, "%s/other", model);
+    assert_int_equal(mkdir(model, 0700), 0);
+    start_worker(f, model);
+    assert_int_equal(welcome(f, NULL, 0).hello.model[0].digest[0], 1);
+    assert_int_equal(expect(f, MSG_READY).ready.capacity, 2);
+    kill(engine_pid(f), SIGKILL); /* the same again: no new session */
+    assert_int_equal(expect(f, MSG_READY).ready.capacity, 0);
+    assert_int_equal(expect(f, MSG_READY).ready.capacity, 2);
+    assert_int_equal(mkdir(other, 0700), 0);
+    kill(engine_pid(f), SIGKILL);
+    m = welcome(f, NULL, 0);
+    assert_int_equal(m.hello.model[0].digest[0], 9);
+    assert_int_equal(m.hello.capacity, 2);
+    lease(f, 3, "a cat", 3, false);
+    finish(f, 3);
+    assert_int_equal(rmdir(other), 0);
+    assert_int_equal(rmdir(model), 0);
+}
+
 /* Supervisor and engine are frozen together for longer than the watchdog's patience: nobody was stuck. */
 static void frozen(void **state)
 {
@@ -499,8 +526,10 @@ static void unknown_session(void **state)
     assert_false(route_eq(&before, &f->worker));
     lease(f, 1, "a cat", 3, false);
     m = expect(f, MSG_OFFER);
-    tell(f, (struct msg){.kind = MSG_ERROR, .correlation = m.correlation, .error = {WIRE_BUSY, 10, {"later", 5}}});
-    m = expect(f, MSG_OFFER); /* refused for now: offered again */
+    for (int i = 0; i < 6; i++) { /* a busy broker (its disk is full) is no refusal: offered again, however often */
+        tell(f, (struct msg){.kind = MSG_ERROR, .correlation = m.correlation, .error = {WIRE_BUSY, 10, {"later", 5}}});
+        m = expect(f, MSG_OFFER);
+    }
     tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = m.correlation, .offer_ok = {.task = 1, .verdict = OFFER_HAVE}});
     expect_for(f, (enum msg_kind)0, 3 * BEAT_TEST_MS);
     assert_int_equal(f->n_progress, 0);
@@ -594,7 +623,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-        T(hello), T(result_with_small_credit), T(engine_killed), T(failures), T(model_goes_away), T(frozen), T(failed_ok_of_an_older_lease), T(cancel), T(broker_vanishes), T(unknown_session),
+        T(hello), T(result_with_small_credit), T(engine_killed), T(failures), T(model_goes_away), T(model_changes), T(frozen),
+        T(failed_ok_of_an_older_lease), T(cancel), T(broker_vanishes), T(unknown_session),
         T(drain), T(drain_too_long), T(second_signal), T(supervisor_killed), T(model_does_not_open), T(version_refused),
     };
 
