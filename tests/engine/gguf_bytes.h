@@ -83,4 +83,29 @@ static inline void gb_valid(struct gguf_bytes *b)
     gb_data(b, 64, 192 + 210);
 }
 
+/* A text encoder's metadata: 256 byte tokens, "th", an added token, an unused one; one merge. No tensors. */
+static inline void gb_tokenizer(struct gguf_bytes *b)
+{
+    char letter[256][3];
+    int  next = 256;
+
+    for (int c = 0; c < 256; c++) { /* the byte alphabet of GPT-2, as UTF-8 */
+        int plain = (c >= 0x21 && c <= 0x7e) || (c >= 0xa1 && c <= 0xac) || c >= 0xae, u = plain ? c : next++;
+        letter[c][0] = (char)(u < 0x80 ? u : 0xc0 | u >> 6);
+        letter[c][1] = (char)(u < 0x80 ? 0 : 0x80 | (u & 63));
+        letter[c][2] = 0;
+    }
+    gb_head(b, 3, 0, 5);
+    gb_key(b, "tokenizer.ggml.model", 8), gb_text(b, "gpt2");
+    gb_key(b, "tokenizer.ggml.pre", 8), gb_text(b, "qwen2");
+    gb_key(b, "tokenizer.ggml.merges", 9), gb_num(b, 8, 4), gb_num(b, 1, 8), gb_text(b, "t h");
+    gb_key(b, "tokenizer.ggml.token_type", 9), gb_num(b, 5, 4), gb_num(b, 259, 8);
+    for (int i = 0; i < 259; i++)
+        gb_num(b, i == 257 ? 3 : i == 258 ? 5 : 1, 4);
+    gb_key(b, "tokenizer.ggml.tokens", 9), gb_num(b, 8, 4), gb_num(b, 259, 8);
+    for (int c = 0; c < 256; c++)
+        gb_text(b, letter[c]);
+    gb_text(b, "th"), gb_text(b, "<|im_end|>"), gb_text(b, "[PAD258]");
+}
+
 #endif

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "engine/gguf.h"
+#include "engine/tokenizer.h"
 #include "tests/engine/gguf_bytes.h"
 #include "tests/tmp.h"
 
@@ -352,12 +353,55 @@ static void what_is_written_reads_back(void **state)
     tmp_close(&tmp);
 }
 
+/* The tokenizer inside: what encodes, and each thing that may be wrong with it. */
+static void tokenizer_inside(void **state)
+{
+    (void)state;
+    static const struct { const char *from, *to; const char *part; } bad[] = {
+        { "gpt2", "bert", "not supported" },          { "qwen2", "llama", "not supported" },       { "t h", "t q", "not in model.vocab" },
+        { "t h", "tth", "must be two tokens" },       { "[PAD258]", "th\0\0\0\0\0\0", "is not a text" }, { "[PAD258]", "\xff\xfe\xff\xff....", "is not a text" },
+        { "tokenizer.ggml.merges", "tokenizer.ggml.merge_", "no tokenizer.ggml.merges" },
+        { "tokenizer.ggml.token_type", "tokenizer.ggml.token_typo", "no tokenizer.ggml.token_type" },
+    };
+    struct tokenizer *t = NULL;
+    struct err        e = { 0 };
+    int32_t           ids[8];
+    size_t            n = 0;
+
+    gb_tokenizer(&file);
+    struct gguf_bytes good = file;
+    if (tokenizer_open_mem(&t, (struct str){ (const char *)file.at, file.len }, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(tokenizer_vocab(t), 259);
+    assert_int_equal(tokenizer_encode(t, str_of("tha<|im_end|>"), ids, 8, &n, &e), 0);
+    assert_int_equal(n, 3);
+    assert_true(ids[0] == 256 && ids[1] == 'a' && ids[2] == 257);
+    tokenizer_free(t);
+    t = NULL;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        file = good;
+        uint8_t *at = memmem(file.at, file.len, bad[i].from, strlen(bad[i].from));
+        assert_non_null(at);
+        memcpy(at, bad[i].to, strlen(bad[i].from));
+        e = (struct err){ 0 };
+        if (!tokenizer_open_mem(&t, (struct str){ (const char *)file.at, file.len }, &e) || !strstr(e.text, bad[i].part))
+            fail_msg("%s: \"%s\" does not say \"%s\"", bad[i].to, e.text, bad[i].part);
+    }
+    file = good; /* one type too few: counts must agree */
+    uint8_t *at = memmem(file.at, file.len, "token_type", 10);
+    at[10 + 4 + 4] = 2;
+    at[10 + 4 + 5] = 0;
+    assert_true(tokenizer_open_mem(&t, (struct str){ (const char *)file.at, file.len }, &e) < 0);
+    assert_null(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_valid_file_is_read), cmocka_unit_test(every_truncation_is_refused), cmocka_unit_test(edges_in_every_field),
         cmocka_unit_test(lies_about_tensors),   cmocka_unit_test(lies_about_metadata),         cmocka_unit_test(lies_about_alignment),
         cmocka_unit_test(other_files_are_named), cmocka_unit_test(what_is_written_reads_back),
+        cmocka_unit_test(tokenizer_inside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
