@@ -75,8 +75,7 @@ static void on_opened(void *ctx, int64_t now)
 
     log_info("ready", "model=%s profile=%s about=\"%s\" restarts=%u", w->conf.model, w->child.model.profile, w->child.model.about,
              w->child.n_restarts);
-    if (w->session.state == SESSION_QUIET) session_start(w, now);
-    session_tick(w, now);
+    session_opened(w, now);
     worker_feed(w, now);
 }
 

@@ -25,6 +25,7 @@ struct session {
     int64_t            heard_ms, beat_sent_ms, interval_ms;
     uint64_t           seq, correlation, hello_correlation;
     uint32_t           capacity_said;
+    uint8_t            digest_said[32]; /* of the model in the last HELLO */
     bool               moved;        /* progress to tell */
     bool               said_absent;
 };

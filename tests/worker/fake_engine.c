@@ -1,8 +1,9 @@
 /* fake_engine.c - engine/engine.h without a model: pictures are a pattern of prompt and seed, and some prompts misbehave.
  * Included by tests of the worker; the real engine.o is then never linked.
  *   "slow": 30 ms a step   "crash": aborts in step 2   "hang": never ends step 2   "nan", "oom", "device", "cut": that error
- * A model whose folder begins with '/' must be there. */
+ * A model whose folder begins with '/' must be there; with a file "other" in it, it is another model. */
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,6 +25,7 @@ struct latent {
 int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
 {
     struct engine *g;
+    char           other[100];
 
     o->on_progress(o->ctx, 0.5, "half of it");
     if (!strcmp(o->model_dir, "missing")) return err_set(e, ERR_IO, "there is no model folder missing");
@@ -32,6 +34,8 @@ int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
     g = calloc(1, sizeof *g);
     g->profile = (struct engine_profile){.name = "fake", .n_steps = 4, .guidance = 0, .cfg_norm = 0, .cfg_trunc = 1, .multiple_px = 16,
                                          .tokens_max = 512, .digest = {1, 2, 3}, .device = "cuda:0", .about = "a fake engine"};
+    snprintf(other, sizeof other, "%s/other", o->model_dir);
+    if (access(other, F_OK) == 0) g->profile.digest[0] = 9;
     *out = g;
     return 0;
 }
