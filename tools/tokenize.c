@@ -12,6 +12,8 @@
 #include "engine/prompt.h"
 #include "tools/tools.h"
 
+#define LINE_MAX_BYTES (6u * TOKENIZER_TEXT_MAX + 65536) /* a text with every byte escaped, and the rest of its row */
+
 struct tokenize_args {
     const char *tokenizer, *jsonl;
     bool        chat;
@@ -98,19 +100,35 @@ static int put_row(const struct tokenizer *t, struct str line, bool chat, struct
     return rc;
 }
 
-/* Each line of f, without its newline: a text, or a JSON row when jsonl. */
+/* The next line into b, without its newline. *more: there was one. */
+static int get_line(FILE *f, struct buf *b, bool *more, struct err *e)
+{
+    int c;
+
+    buf_clear(b);
+    *more = false;
+    while ((c = getc_unlocked(f)) != EOF) {
+        *more = true;
+        if (c == '\n')
+            break;
+        int rc = buf_putc(b, (char)c);
+        if (rc)
+            return err_set(e, rc, rc == ERR_LIMIT ? "longer than %zu bytes" : "no memory for %zu bytes", b->len);
+    }
+    return 0;
+}
+
+/* Each line of f: a text, or a JSON row when jsonl. */
 static int put_lines(const struct tokenizer *t, FILE *f, const char *name, const struct tokenize_args *a, struct err *e)
 {
-    char   *line = NULL;
-    size_t  cap = 0, number = 0;
-    ssize_t got;
-    int     rc = 0;
+    struct buf line;
+    size_t     number = 1;
+    bool       more;
+    int        rc;
 
-    while (!rc && (got = getline(&line, &cap, f)) >= 0) {
-        struct str s = {line, (size_t)got};
-        number++;
-        if (s.len && s.at[s.len - 1] == '\n')
-            s.len--;
+    buf_init(&line, LINE_MAX_BYTES);
+    for (; !(rc = get_line(f, &line, &more, e)) && more; number++) {
+        struct str s = buf_str(&line);
         if (s.len && s.at[s.len - 1] == '\r')
             s.len--;
         if (!a->jsonl)
@@ -118,11 +136,13 @@ static int put_lines(const struct tokenizer *t, FILE *f, const char *name, const
         else if (str_trim(s).len)
             rc = put_row(t, s, a->chat, e);
         if (rc)
-            err_in(e, "%s line %zu", name, number);
+            break;
     }
-    if (!rc && ferror(f))
+    if (rc)
+        err_in(e, "%s line %zu", name, number);
+    else if (ferror(f))
         rc = err_errno(e, ERR_IO, "cannot read %s", name);
-    free(line);
+    buf_release(&line);
     return rc;
 }
 

@@ -84,6 +84,7 @@ echo '{"text": 1}' > "$dir/row.jsonl"
 refused 1 'line 1: no field "prompt"' "$tool" tokenize -t "$dir/t1" -j "$dir/row.jsonl"
 echo 'hello' > "$dir/t3/tokenizer/tokenizer.json"
 refused 1 'not valid JSON' "$tool" tokenize -t "$dir/t3" hello
+refused 1 'line 1: longer than' "$tool" tokenize -t "$dir/qwen2" --jsonl /dev/zero # a line without end
 for edit in '{"transformer": {"dims": 3}}' '{"unet": {}}' '{"transformer": {"n_heads": 3}}' '{"text_encoder": {"hidden_size": 96}}' \
     '{"text_encoder": {"vocab_size": 100}}' '{"vae": {"norm_num_groups": 7}}' '[]' '{'; do
     echo "$edit" > "$dir/bad.json"
