@@ -3,11 +3,13 @@
  * A block has 64 queries of one head, a warp 16 of them; keys and values pass through shared memory in tiles. Heads are padded with zeros to
  * 32, 64, 128 or 256. A running maximum and sum per query; what was summed before is scaled down when the maximum rises.
  * The order of a sum depends on the shape alone. A row with a NaN score becomes NaN.
+ * Long attentions that are not causal go to cuDNN where it is (dnn.c).
  * Not here: F32 attention and wider heads (attention_chunks.cu). */
 #include "kernels/cuda/common.cuh"
 
 #define QUERIES 64
 #define WARPS   4
+#define DNN_FROM 512 /* queries and keys from which a plan of cuDNN is worth making */
 
 struct attention {
     struct operand q, k, v, y;
@@ -204,6 +206,8 @@ extern "C" void cuda_attention(struct dev *d, struct tensor *y, const struct ten
     a.scale = scale * 1.44269504088896341f;
     a.causal = causal;
     a.wide_q = wide_of(&a.q, dh), a.wide_kv = wide_of(&a.k, dh) && wide_of(&a.v, dh), a.wide_y = wide_of(&a.y, dh);
+    if (!causal && a.n >= DNN_FROM && a.m >= DNN_FROM && a.wide_q && a.wide_kv && a.wide_y && a.q.type == DTYPE_BF16 && a.k.type == DTYPE_BF16 &&
+        a.v.type == DTYPE_BF16 && a.y.type == DTYPE_BF16 && dnn_attention(d, y, q, k, v, scale)) return;
     if (dh <= 32) run<32, 64>(d, &a, n_heads);
     else if (dh <= 64) run<64, 64>(d, &a, n_heads);
     else if (dh <= 128) run<128, 64>(d, &a, n_heads);

@@ -1,5 +1,6 @@
 /* conv.cu - convolutions as products: the k x k neighbourhoods of a chunk of pixels as rows (im2col), times the weight [co, k*k*ci].
  * 1x1: the image is its own rows. Chunks bound the work space; a pixel's sum does not see them.
+ * Where cuDNN is (dnn.c) it takes 3x3 in bf16.
  * Not here: the product (blas.c, gemm.cu), sub-pixel upsampling. */
 #include "kernels/cuda/common.cuh"
 
@@ -21,6 +22,49 @@ static __global__ void im2col(void *to, int to_type, const void *x, int x_type, 
     }
 }
 
+/* y [n,co] = the first co of each 8 m values of wide, + bias + add. */
+static __global__ void narrow(struct operand y, const void *wide, int64_t ld, struct operand bias, struct operand add, int64_t n, int64_t co)
+{
+    const int64_t stride = (int64_t)gridDim.x * blockDim.x;
+
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n * co; i += stride) {
+        const int64_t p = i / co, c = i % co;
+
+        store1(y.p, y.type, i, load1(wide, DTYPE_BF16, p * ld + c) + load1(bias.p, bias.type, c) + (add.p ? load1(add.p, add.type, i) : 0.0f));
+    }
+}
+
+/* Few or odd channels out: cuDNN makes whole eights of them in the work space (the weight has rows of zeros there). */
+static bool narrow_by_dnn(struct dev *d, struct tensor *y, const struct tensor *x, const void *w, const struct tensor *bias, const struct tensor *add)
+{
+    const int64_t h = x->dim[0], wd = x->dim[1], co = y->dim[2], ld = cuda_ordered_rows(co);
+    void         *wide = cuda_space(d, SLOT_COLUMNS, (size_t)(h * wd * ld) * 2);
+
+    if (!wide) return true; /* the failure sticks */
+    if (!dnn_conv3x3(d, wide, x->data, w, h, wd, x->dim[2], ld, false)) return false;
+    narrow<<<cuda_blocks(h * wd * co, 256), 256, 0, cuda_stream(d)>>>(operand_of(y), wide, ld, operand_of(bias), operand_of(add), h * wd, co);
+    cuda_note(d, "conv2d");
+    return true;
+}
+
+/* bias16: bias in y's type. True: cuDNN has done it, or a failure sticks. False: it is still to do. */
+static bool by_dnn(struct dev *d, struct tensor *y, const struct tensor *x, const void *w, const struct tensor *bias, const void *bias16,
+                   const struct tensor *add)
+{
+    const int64_t h = x->dim[0], wd = x->dim[1], ci = x->dim[2], co = y->dim[2], flat[2] = {h * wd, co};
+    struct tensor y2 = tensor_view(y, 2, flat);
+
+    if (ci % 8 || x->type != DTYPE_BF16 || y->type != DTYPE_BF16 || (uintptr_t)x->data % 16) return false; /* an F32 y wants F32 sums: a product */
+    if (co % 8 || (uintptr_t)y->data % 16) return co < 64 && narrow_by_dnn(d, y, x, w, bias, add);
+    if ((!add || (add->type == DTYPE_BF16 && (uintptr_t)add->data % 16 == 0)) &&
+        dnn_conv3x3_bias(d, y->data, x->data, w, bias16, add ? add->data : NULL, h, wd, ci, co)) return true;
+    if (d->err.code) return true;
+    if (add && add->data != y->data) cuda_copy(d, y, add);
+    if (!dnn_conv3x3(d, y->data, x->data, w, h, wd, ci, co, add != NULL)) return false; /* y is what add was: nothing is lost */
+    cuda_add(d, &y2, bias);
+    return true;
+}
+
 extern "C" void cuda_conv2d(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
                             const struct tensor *add)
 {
@@ -38,6 +82,7 @@ extern "C" void cuda_conv2d(struct dev *d, struct tensor *y, const struct tensor
     if (chunk < 1) chunk = 1;
     x2 = tensor_view(x, 2, flat_x);
     if (!(g.w = cuda_ordered(d, w)) || !(g.bias = cuda_bias(d, bias, y_type))) return;
+    if (type == DTYPE_BF16 && taps == 9 && by_dnn(d, y, x, g.w, bias, g.bias, add)) return;
     if (taps == 1) all = cuda_as(d, SLOT_X, &x2, type, &unused);
     else g.x = cuda_space(d, SLOT_COLUMNS, (size_t)(chunk * k) * size);
     if (!all && !g.x) return;

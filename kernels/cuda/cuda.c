@@ -144,7 +144,7 @@ const void *cuda_ordered(struct dev *d, const struct tensor *w)
     for (int i = 0; i < c->ordered.n; i++) {
         if (c->ordered.at[i].key == w->data) return c->ordered.at[i].at;
     }
-    at = take(d, (size_t)tensor_count(w) * dtype_bytes(cuda_product_type(d)));
+    at = take(d, (size_t)(tensor_count(w) / w->dim[0] * cuda_ordered_rows(w->dim[0])) * dtype_bytes(cuda_product_type(d)));
     if (!at || !note_ordered(c, w->data, at)) {
         cudaFree(at);
         dev_fail(d, ERR_NOMEM, "%s: no memory for the weight of a convolution", d->name);
@@ -196,6 +196,7 @@ static int weight(struct dev *d, const struct tensor *host, struct tensor *out, 
     out->dev = d;
     out->type = host->rank >= 2 ? cuda_product_type(d) : host->type;
     bytes = (size_t)tensor_count(out) * dtype_bytes(out->type);
+    if (host->rank == 4 && host->dim[0] > 0) bytes = bytes / (size_t)host->dim[0] * (size_t)cuda_ordered_rows(host->dim[0]);
     if (!grow(&list, c->kept.n, &c->kept.cap, sizeof *c->kept.at) || !(out->data = take(d, bytes ? bytes : 1))) {
         if (list) c->kept.at = list;
         return err_set(e, ERR_NOMEM, "%s: no memory for the weight %s, %zu MiB: free some on this GPU, or use another device", d->name,
@@ -223,6 +224,7 @@ static void end(struct dev *d)
     forget(c, NULL, SIZE_MAX);
     for (int i = 0; i < c->kept.n; i++) cudaFree(c->kept.at[i]);
     for (int i = 0; i < SLOT_COUNT; i++) cudaFree(c->space[i].at);
+    dnn_close(c->dnn);
     blas_close(c->blas);
     if (c->host) cudaFreeHost(c->host);
     if (c->stream) cudaStreamDestroy(c->stream);

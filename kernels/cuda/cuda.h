@@ -8,7 +8,7 @@
 const struct ops *ops_cuda(void); /* NULL when this build has no CUDA */
 /* d->name and d->ordinal are set. ERR_DEVICE with a sentence: no CUDA in this build, no driver or one too old, no such GPU, a GPU too old. */
 int cuda_open(struct dev *d, const struct dev_opts *o, struct err *e);
-/* For tests of a machine without cublasLt: from here on products are our own kernel's. */
+/* For tests of a machine without cublasLt and cuDNN: from here on all kernels are our own. */
 void cuda_only_plain_products(struct dev *d, bool only);
 /* How many products our own kernel did: 0 on a machine with cublasLt, unless that refused some. */
 int64_t cuda_n_plain_products(const struct dev *d);

@@ -200,20 +200,22 @@ extern "C" void cuda_to_rgb8(struct dev *d, struct tensor *y, const struct tenso
     cuda_note(d, "to_rgb8");
 }
 
-static __global__ void order(void *to, int to_type, const void *from, int from_type, int64_t co, int64_t ci, int64_t taps)
+static __global__ void order(void *to, int to_type, const void *from, int from_type, int64_t rows, int64_t co, int64_t ci, int64_t taps)
 {
-    const int64_t total = co * ci * taps, stride = (int64_t)gridDim.x * blockDim.x;
+    const int64_t total = rows * ci * taps, stride = (int64_t)gridDim.x * blockDim.x;
 
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += stride) {
         const int64_t c = i % ci, tap = i / ci % taps, o = i / ci / taps;
 
-        store1(to, to_type, i, load1(from, from_type, (o * ci + c) * taps + tap));
+        store1(to, to_type, i, o < co ? load1(from, from_type, (o * ci + c) * taps + tap) : 0.0f);
     }
 }
 
 extern "C" void cuda_order(struct dev *d, void *to, const void *from, enum dtype from_type, int64_t co, int64_t ci, int64_t k)
 {
+    const int64_t rows = cuda_ordered_rows(co);
+
     cuda_enter(d);
-    order<<<cuda_blocks(co * ci * k * k, 256), 256, 0, cuda_stream(d)>>>(to, (int)cuda_product_type(d), from, (int)from_type, co, ci, k * k);
+    order<<<cuda_blocks(rows * ci * k * k, 256), 256, 0, cuda_stream(d)>>>(to, (int)cuda_product_type(d), from, (int)from_type, rows, co, ci, k * k);
     cuda_note(d, "order");
 }

@@ -10,9 +10,10 @@
 
 struct CUstream_st;
 struct blas;
+struct dnn;
 
 enum cuda_slot { /* what may be alive at the same time inside one op */
-    SLOT_X, SLOT_K, SLOT_V, SLOT_WEIGHT, SLOT_BIAS, SLOT_COLUMNS, SLOT_SCORES, SLOT_SOFT, SLOT_SUMS, SLOT_IDS, SLOT_RAW, SLOT_COUNT
+    SLOT_X, SLOT_K, SLOT_V, SLOT_WEIGHT, SLOT_BIAS, SLOT_COLUMNS, SLOT_SCORES, SLOT_SOFT, SLOT_SUMS, SLOT_IDS, SLOT_RAW, SLOT_DNN, SLOT_COUNT
 };
 
 struct cuda_ordered { /* a convolution's weight as [co, k, k, ci], of the type products take */
@@ -28,6 +29,8 @@ struct cuda { /* d->priv of a CUDA device */
     struct { struct cuda_ordered *at; int n, cap; } ordered;
     void               *host;                                  /* pinned, CUDA_HOST_BYTES */
     struct blas        *blas;                                  /* NULL: cublasLt is not on this machine */
+    struct dnn         *dnn;                                   /* cuDNN, asked for at the first use; NULL: none */
+    bool                dnn_asked;
     bool                only_plain;                            /* asked for by tests */
     int64_t             n_plain;                               /* products that our own kernel did */
 };
@@ -70,8 +73,14 @@ const void *cuda_as(struct dev *d, enum cuda_slot slot, const struct tensor *t, 
 const void *cuda_bias(struct dev *d, const struct tensor *bias, enum dtype type);
 /* False, and a sticky sentence, for the kinds of weights this backend does not take. */
 bool cuda_takes(struct dev *d, const struct tensor *w);
-/* [co,ci,k,k] of any float type -> [co,k,k,ci] of the product type. */
+/* [co,ci,k,k] of any float type -> [cuda_ordered_rows(co),k,k,ci] of the product type. */
 void cuda_order(struct dev *d, void *to, const void *from, enum dtype from_type, int64_t co, int64_t ci, int64_t k);
+/* Rows of an ordered weight: of zeros from co on, so that cuDNN gets whole eights. */
+static inline int64_t cuda_ordered_rows(int64_t co)
+{
+    return (co + 7) / 8 * 8;
+}
+
 /* The ordered weight of w, made at its first use; NULL after a sticky failure. */
 const void *cuda_ordered(struct dev *d, const struct tensor *w);
 
@@ -93,6 +102,16 @@ struct blas *blas_open(void);                                        /* NULL whe
 void         blas_close(struct blas *b);
 bool         blas_gemm(struct dev *d, struct blas *b, const struct gemm *g); /* false: it has no kernel for this; nothing was done */
 void         plain_gemm(struct dev *d, const struct gemm *g);
+
+void dnn_close(struct dnn *b);
+/* cuDNN's attention, not causal: bf16 throughout, rows 16-byte aligned. False: refused, nothing was done. */
+bool dnn_attention(struct dev *d, struct tensor *y, const struct tensor *q, const struct tensor *k, const struct tensor *v, float scale);
+/* y = conv(x, w), added to y's values when `adds`; bf16, channels last, w [co,3,3,ci], channels multiples of 8. False: refused, y as it was. */
+bool dnn_conv3x3(struct dev *d, void *y, const void *x, const void *w, int64_t height, int64_t width, int64_t ci, int64_t co, bool adds);
+/* y = conv(x, w) + bias + add (NULL: none; may be y), rounded once. */
+bool dnn_conv3x3_bias(struct dev *d, void *y, const void *x, const void *w, const void *bias, const void *add, int64_t height, int64_t width, int64_t ci,
+                      int64_t co);
+
 /* Attention for any head width by products over chunks of queries (F32, and heads wider than the fused kernel takes). */
 op_attention_f cuda_attention_chunks;
 

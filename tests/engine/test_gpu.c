@@ -118,7 +118,7 @@ static bool pixels_near(struct engine *g, const struct latent *z, int i, int lim
     }
     double psnr = 10 * log10(255.0 * 255.0 * (double)n / (square + 1e-9));
     print_message("case%d: %zu of %zu bytes differ, by %d at most (limit %d), PSNR %.1f dB\n", i, n_off, n, worst, limit, psnr);
-    ok = ok && psnr >= 45;
+    ok = ok && psnr >= 48.2 - 1.6;
     image_free(&img);
     image_free(&truth);
     free(png);
@@ -156,7 +156,7 @@ static void bf16_is_as_near_as_torch(void **state)
     assert_true(ok);
 }
 
-/* The decoder alone, in bf16, on the reference's own latents: at least 45 dB, no byte off by more than 3. */
+/* The decoder alone, in bf16, on the reference's own latents. torch in bf16: 48.2 to 48.9 dB, bytes off by up to 8; 1.2x its error is 1.6 dB less. */
 static void bf16_pixels_are_near(void **state)
 {
     struct engine *g = open_on("cuda:0", ENGINE_BF16);
@@ -170,7 +170,7 @@ static void bf16_pixels_are_near(void **state)
         snprintf(name, sizeof name, "latents%d", i);
         float *values = golden_read(TINY_GOLDEN, name, &n);
         OK(latent_new(g, dim, values, &z, &e));
-        ok = pixels_near(g, z, i, 3) && ok;
+        ok = pixels_near(g, z, i, 10) && ok;
         latent_free(z);
         free(values);
     }

@@ -437,11 +437,13 @@ static void test_weights(void **state)
     }
 }
 
-int main(void)
+/* An argument chooses tests by name. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_elementwise), cmocka_unit_test(test_norms), cmocka_unit_test(test_moves), cmocka_unit_test(test_rgb),
                                        cmocka_unit_test(test_time_embed), cmocka_unit_test(test_reductions), cmocka_unit_test(test_refused),
                                        cmocka_unit_test(test_weights)};
 
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
