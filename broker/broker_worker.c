@@ -118,12 +118,14 @@ static bool held_by(const struct hello *h, const struct grant *g)
 
 void on_worker_hello(struct broker *b, const struct ask *a)
 {
-    const struct hello *h = &a->m->hello;
-    struct session     *s = a->session, *old;
-    struct msg          m = {.kind = MSG_WELCOME};
-    struct journal_req *r;
-    struct worker      *w;
-    struct grant       *g, *next;
+    const struct hello  *h = &a->m->hello;
+    struct session      *s = a->session, *old;
+    struct msg           m = {.kind = MSG_WELCOME};
+    struct journal_req  *r;
+    const struct worker *clash;
+    struct worker       *w;
+    struct grant        *g, *next;
+    struct str           model;
 
     if (s->worker && memcmp(s->worker->instance, h->instance, KEY_BYTES) != 0) {
         broker_worker_gone(b, s->worker, "another process speaks", a->now_ms); /* the session goes, too: the peer begins anew */
@@ -135,6 +137,14 @@ void on_worker_hello(struct broker *b, const struct ask *a)
             broker_session_drop(b, old); /* the same process on a new connection */
             break;
         }
+    if ((clash = roster_clash(&b->roster, h, &model))) {
+        broker_error(b, a, WIRE_CONFLICT, 0,
+                     "model '%.*s' of worker %s has other content than yours: announce yours under another name (--model NAME=DIR)",
+                     (int)model.len, model.at, clash->name);
+        if (s->worker) broker_worker_gone(b, s->worker, "its model became another one of the same name", a->now_ms); /* and its session */
+        else broker_session_drop(b, s);
+        return;
+    }
     w = roster_hello(&b->roster, h, a->peer, &a->from, a->now_ms);
     if (!w) {
         broker_error(b, a, WIRE_BUSY, 60000, "%d workers are here already", WORKERS_MAX);

@@ -64,6 +64,23 @@ struct worker *roster_hello(struct roster *r, const struct hello *h, struct peer
     return w;
 }
 
+const struct worker *roster_clash(const struct roster *r, const struct hello *h, struct str *model)
+{
+    const struct worker *w;
+
+    DL_FOREACH(r->worker, w)
+    {
+        if (memcmp(w->instance, h->instance, KEY_BYTES) == 0) continue;
+        for (size_t i = 0; i < w->n_models; i++)
+            for (size_t k = 0; k < h->n_models; k++)
+                if (str_eq(w->model[i].name, h->model[k].name) && memcmp(w->model[i].digest, h->model[k].digest, sizeof w->model[i].digest) != 0) {
+                    *model = h->model[k].name;
+                    return w;
+                }
+    }
+    return NULL;
+}
+
 void roster_drop(struct roster *r, struct worker *w)
 {
     assert(!w->grant && !w->n_held);

@@ -54,6 +54,8 @@ struct roster {
 
 /* The worker of this instance, refreshed, or a new one. Counts as a sign of life. NULL when WORKERS_MAX are there. */
 struct worker *roster_hello(struct roster *r, const struct hello *h, struct peer *peer, const struct route *route, int64_t now_ms);
+/* Another worker that announces one of h's names with other content (digest): the two must not share a job. *model names it. NULL: none. */
+const struct worker *roster_clash(const struct roster *r, const struct hello *h, struct str *model);
 void           roster_drop(struct roster *r, struct worker *w); /* its grants must be gone */
 struct worker *roster_lost(const struct roster *r, int64_t now_ms); /* one silent for WORKER_LOST_MS, or NULL */
 bool           worker_suspect(const struct worker *w, int64_t now_ms);

@@ -45,6 +45,30 @@ static void test_same_instance_is_same_worker(void **state)
     pure_close(&p);
 }
 
+static void test_one_name_is_one_content(void **state)
+{
+    struct pure       p;
+    struct worker    *w;
+    struct model_info m = {.name = str_of("turbo"), .digest = {1}};
+    struct hello      h = {.role = ROLE_WORKER, .name = str_of("other"), .model = &m, .n_models = 1, .instance = {7, 7, 7}};
+    struct str        model = {0};
+
+    (void)state;
+    pure_open(&p);
+    w = pure_worker(&p, 1, "turbo", "base", 0);
+    assert_ptr_equal(roster_clash(&p.roster, &h, &model), w);
+    assert_true(str_is(model, "turbo"));
+    m.digest[0] = 0;
+    assert_null(roster_clash(&p.roster, &h, &model)); /* the same content */
+    m.digest[0] = 1;
+    m.name = str_of("mine");
+    assert_null(roster_clash(&p.roster, &h, &model)); /* another name */
+    m.name = str_of("turbo");
+    memcpy(h.instance, w->instance, KEY_BYTES);
+    assert_null(roster_clash(&p.roster, &h, &model)); /* the worker itself, with a new model */
+    pure_close(&p);
+}
+
 static void test_leases(void **state)
 {
     struct pure     p;
@@ -133,7 +157,7 @@ static void test_mean_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_silence), cmocka_unit_test(test_same_instance_is_same_worker), cmocka_unit_test(test_leases),
+        cmocka_unit_test(test_silence), cmocka_unit_test(test_same_instance_is_same_worker), cmocka_unit_test(test_one_name_is_one_content), cmocka_unit_test(test_leases),
         cmocka_unit_test(test_why),     cmocka_unit_test(test_mean_time),
     };
 
