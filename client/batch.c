@@ -1,6 +1,6 @@
 /* batch.c - bytes of a prompt file -> rows; one parser per kind, one door (row_add) for all of them.
  * Believes: the file is hostile and the person is not: everything is checked, and every sentence says file:line.
- * The only room of the client that says json_*. Not here: what a field means (fields.c). */
+ * With native.c the only room of the client that says json_*. Not here: what a field means (fields.c). */
 #include "client/batch.h"
 
 #include <inttypes.h>
@@ -169,9 +169,10 @@ static int parse_jsonl(struct batch *b, struct str rest, const struct row *defau
         int          rc;
 
         if (str_trim(line).len == 0) continue;
-        o = json_loadb(line.at, line.len, JSON_REJECT_DUPLICATES, &why);
+        o = json_loadb(line.at, line.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why); /* fields.c says it better */
         if (!o)
-            rc = err_set(e, ERR_FORMAT, "not JSON at column %d: %.120s", why.column, why.text);
+            rc = err_set(e, ERR_FORMAT, "not JSON at column %d: %.120s%s", why.column, why.text,
+                         json_error_code(&why) == json_error_numeric_overflow ? " (a number this large goes in quotes)" : "");
         else
             rc = parse_object(b, o, n, defaults, e);
         json_decref(o);
@@ -183,6 +184,7 @@ static int parse_jsonl(struct batch *b, struct str rest, const struct row *defau
 struct csv {
     struct str rest;
     uint32_t   line; /* of the cell being read */
+    char       comma; /* what stands between two cells: , ; or a tab, whichever the header row has */
     struct buf cell; /* unquoted text of one record's cells, one after the other */
     size_t     end[COLUMNS_MAX];
     size_t     n;
@@ -212,7 +214,7 @@ static int csv_plain(struct csv *c, struct err *e)
 {
     size_t len = 0;
 
-    while (len < c->rest.len && c->rest.at[len] != ',' && c->rest.at[len] != '\n' && c->rest.at[len] != '"') len++;
+    while (len < c->rest.len && c->rest.at[len] != c->comma && c->rest.at[len] != '\n' && c->rest.at[len] != '"') len++;
     if (len < c->rest.len && c->rest.at[len] == '"') {
         return err_set(e, ERR_FORMAT, "a quote inside a cell: put the whole cell in quotes and double the quotes inside");
     }
@@ -239,7 +241,7 @@ static int csv_record(struct csv *c, struct err *e)
             c->rest = str_sub(c->rest, 1, c->rest.len);
             rc = csv_quoted(c, e);
             if (rc == 0 && str_starts(c->rest, "\r\n")) c->rest = str_sub(c->rest, 1, c->rest.len);
-            if (rc == 0 && c->rest.len && c->rest.at[0] != ',' && c->rest.at[0] != '\n') {
+            if (rc == 0 && c->rest.len && c->rest.at[0] != c->comma && c->rest.at[0] != '\n') {
                 rc = err_set(e, ERR_FORMAT, "text after a closing quote: a quote inside a quoted cell is written twice");
             }
         } else {
@@ -261,6 +263,15 @@ static struct str csv_cell(const struct csv *c, size_t k)
     size_t from = k ? c->end[k - 1] : 0;
 
     return str_sub(buf_str(&c->cell), from, c->end[k] - from);
+}
+
+/* Spreadsheets of half the world write ; for , and no field's name holds either: the first one that the header row has it is. */
+static char csv_comma(struct str text)
+{
+    while (text.len && (text.at[0] == '\r' || text.at[0] == '\n')) text = str_sub(text, 1, text.len);
+    for (size_t k = 0; k < text.len && text.at[k] != '\n'; k++)
+        if (strchr(",;\t", text.at[k]) && text.at[k]) return text.at[k];
+    return ',';
 }
 
 struct header {
@@ -304,7 +315,7 @@ static int csv_row(struct batch *b, const struct csv *c, const struct header *h,
 
 static int parse_csv(struct batch *b, struct str rest, const struct row *defaults, struct err *e)
 {
-    struct csv    c = {.rest = rest, .line = 1};
+    struct csv    c = {.rest = rest, .line = 1, .comma = csv_comma(rest)};
     struct header h = {0};
     int           rc = 0;
 

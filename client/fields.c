@@ -82,6 +82,7 @@ static int side(const char *field, struct str v, int32_t *out, struct err *e)
 static int text(const char *field, struct str v, size_t max_bytes, struct str *out, struct err *e)
 {
     if (v.len > max_bytes) return err_set(e, ERR_LIMIT, "%s has %zu bytes; the limit is %zu", field, v.len, max_bytes);
+    if (v.len && memchr(v.at, 0, v.len)) return err_set(e, ERR_ARG, "%s holds a zero byte: it must be text", field);
     if (!str_utf8_ok(v)) return err_set(e, ERR_ARG, "%s is not valid UTF-8 (byte %zu)", field, str_utf8_bad_at(v));
     *out = v;
     return 0;
@@ -184,9 +185,13 @@ int field_set(struct row *r, struct str f, struct str v, struct err *e)
     case F_NEGATIVE:
         return text("negative_prompt", v, PROMPT_MAX_BYTES, &s->negative, e);
     case F_WIDTH:
-        return side("width", v, &s->width_px, e);
+        rc = side("width", v, &s->width_px, e);
+        r->width_said = r->width_said || rc == 0;
+        return rc;
     case F_HEIGHT:
-        return side("height", v, &s->height_px, e);
+        rc = side("height", v, &s->height_px, e);
+        r->height_said = r->height_said || rc == 0;
+        return rc;
     case F_STEPS:
         return steps(r, "steps", v, STEPS_PASSES, e);
     case F_INFERENCE:

@@ -109,6 +109,28 @@ static void csv(void **state)
     batch_release(&b);
 }
 
+static void csv_of_spreadsheets(void **state)
+{
+    struct batch b;
+    struct err   e;
+
+    (void)state;
+    assert_int_equal(parse(&b, "\xEF\xBB\xBFprompt;seed;name\r\n\"a cat; a \"\"dog\"\"\";5;\r\na, b;;two\r\n", BATCH_CSV, &e), 0);
+    assert_int_equal(b.n_rows, 2);
+    assert_true(str_is(b.row[0].spec.prompt, "a cat; a \"dog\""));
+    assert_true(str_is(b.row[1].spec.prompt, "a, b"));
+    name_is(&b, 0, 5, "00000-5.png");
+    name_is(&b, 1, 41, "two.png");
+    batch_release(&b);
+    assert_int_equal(parse(&b, "\r\nseed\tprompt\n7\ta cat; x, y\n", BATCH_CSV, &e), 0);
+    assert_true(str_is(b.row[0].spec.prompt, "a cat; x, y"));
+    name_is(&b, 0, 7, "00000-7.png");
+    batch_release(&b);
+    assert_int_equal(parse(&b, "prompt\na cat; a dog\n", BATCH_CSV, &e), 0); /* one column: nothing to part */
+    assert_true(str_is(b.row[0].spec.prompt, "a cat; a dog"));
+    batch_release(&b);
+}
+
 static void bad_files(void **state)
 {
     static const struct {
@@ -141,6 +163,9 @@ static void bad_files(void **state)
         {BATCH_JSONL, "{\"prompt\": \"a\", \"name\": \"x\"}\n{\"prompt\": \"a\"}\n{\"prompt\": \"a\", \"name\": \"x\"}",
          "p.jsonl:3: the file name x.png is already taken by line 1"},
         {BATCH_JSONL, "{\"prompt\": \"a\", \"seed\": 18446744073709551615, \"n\": 2}", "p.jsonl:1: "},
+        {BATCH_JSONL, "{\"prompt\":\"a\\u0000b\"}", "p.jsonl:1: prompt holds a zero byte"},
+        {BATCH_JSONL, "{\"prompt\":\"a\",\"seed\":18446744073709551615}", "a number this large goes in quotes"},
+        {BATCH_CSV, "prompt;seed\na,1\n", "p.csv:2: 1 cells, but the header has 2 columns"},
         {BATCH_CSV, "seed\n1\n", "p.csv:1: the header row has no column prompt"},
         {BATCH_CSV, "prompt,promt\na,b", "p.csv:1: unknown field \"promt\""},
         {BATCH_CSV, "prompt,seed,prompt\n", "p.csv:1: the column prompt is there twice"},
@@ -221,7 +246,7 @@ static void kinds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(txt),       cmocka_unit_test(jsonl),       cmocka_unit_test(csv),   cmocka_unit_test(bad_files),
+        cmocka_unit_test(txt),       cmocka_unit_test(jsonl),       cmocka_unit_test(csv), cmocka_unit_test(csv_of_spreadsheets),   cmocka_unit_test(bad_files),
         cmocka_unit_test(long_prompt), cmocka_unit_test(hash_tells_changes), cmocka_unit_test(kinds),
     };
 
