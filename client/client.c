@@ -20,6 +20,7 @@
 #define SLICE_MS      100  /* of every wait, so that Ctrl-C and idle() are heard soon */
 #define ANSWER_MS     3000 /* beyond the question's own waiting: then the socket is given up */
 #define PATIENCE_MS   (10 * 60 * 1000)
+#define BUSY_SAID_MS  1000 /* a shorter wait is not worth a word */
 #define CREDIT_BYTES  ((uint64_t)WINDOW_CHUNKS * CHUNK_MAX_BYTES)
 #define SUBMIT_BYTES  (BODY_BIG_MAX_BYTES - 16 * 1024) /* of items in one SUBMIT */
 #define ITEM_OVERHEAD 192                              /* an item's bytes beside its texts, generously */
@@ -34,6 +35,8 @@ struct client {
     int64_t            away_since_ms; /* 0: the broker answers */
     bool               met;           /* it answered once */
     bool               told;          /* away() was called */
+    int64_t            busy_since_ms; /* 0: the last question was not answered with BUSY */
+    bool               busy_told;
 };
 
 static int idle(struct client *c, struct err *e)
@@ -169,6 +172,30 @@ static int pause_ms(struct client *c, int64_t ms, struct err *e)
     return rc;
 }
 
+/* BUSY: said when it lasts, and waited for. 0: ask again; ERR_TIMEOUT when the patience is over. */
+static int busy(struct client *c, const struct error *x, struct err *e)
+{
+    int64_t now = now_ms(), ms = x->retry_after_ms < 100 ? 100 : x->retry_after_ms > 10000 ? 10000 : x->retry_after_ms;
+
+    if (c->busy_since_ms == 0) c->busy_since_ms = now;
+    if (now - c->busy_since_ms + ms >= BUSY_SAID_MS && c->o.busy) {
+        c->o.busy(c->o.ctx, x->text);
+        c->busy_told = true;
+    }
+    if (now - c->busy_since_ms >= c->o.patience_ms) {
+        return err_set(e, ERR_TIMEOUT, "the broker at %.150s asked to wait for %g s: %.*s", c->endpoint, (double)c->o.patience_ms / 1000.0,
+                       (int)(x->text.len < 200 ? x->text.len : 200), x->text.len ? x->text.at : "");
+    }
+    return pause_ms(c, ms, e);
+}
+
+static void not_busy(struct client *c)
+{
+    c->busy_since_ms = 0;
+    if (c->busy_told && c->o.busy) c->o.busy(c->o.ctx, str_of(""));
+    c->busy_told = false;
+}
+
 /* Is this the answer? 1: yes, in *m. 0: wait on. 2: ask again. <0: ERR_*. */
 static int answer(struct client *c, const struct msg *ask, enum msg_kind want, struct msg *m, struct err *e)
 {
@@ -184,9 +211,7 @@ static int answer(struct client *c, const struct msg *ask, enum msg_kind want, s
         return rc ? rc : 2;
     }
     if (m->error.code == WIRE_BUSY) {
-        uint32_t ms = m->error.retry_after_ms;
-
-        rc = pause_ms(c, ms < 100 ? 100 : ms > 10000 ? 10000 : ms, e);
+        rc = busy(c, &m->error, e);
         return rc ? rc : 2;
     }
     return refused(&m->error, e);
@@ -207,6 +232,7 @@ static int call(struct client *c, struct msg *ask, enum msg_kind want, int64_t w
         }
         if (rc == 1) {
             heard(c);
+            not_busy(c);
             return 0;
         }
         if (rc == 2) continue;

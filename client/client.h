@@ -9,7 +9,8 @@
  *   client_collected(c, tasks, n, &e);  client_close(c);
  *
  * Every call is one question and its answer. When the broker is away (silence, restart, unknown session) the call goes on a new socket,
- * says HELLO and asks again; every question is idempotent, so nothing is lost or done twice. It gives up after patience_ms.
+ * says HELLO and asks again; every question is idempotent, so nothing is lost or done twice. A broker that is busy (its disk is full) is
+ * asked again, too. It gives up after patience_ms of either.
  * One thread owns a client. *stop set from a signal handler ends any wait with ERR_CANCELED.
  * Not here: files (gather.c), what is shown (progress.c), which process the broker is (local.c). */
 #ifndef CLIENT_CLIENT_H
@@ -26,14 +27,16 @@
 struct client;
 
 typedef void client_away_f(void *ctx, bool away);     /* the broker stopped answering / answers again */
+typedef void client_busy_f(void *ctx, struct str why); /* the broker asks to wait, for a second and more, and says why; "": no longer */
 typedef int  client_idle_f(void *ctx, struct err *e); /* called in every wait, a few times a second; non-zero ends the call with it */
 
 struct client_opts {
     const char            *endpoint;
     const char            *name;        /* shown by the broker; NULL: host:pid */
     int64_t                timeout_ms;  /* for the first answer; 0: CLIENT_TIMEOUT_MS */
-    int64_t                patience_ms; /* for a broker that answered once; 0: 10 minutes */
+    int64_t                patience_ms; /* for a broker that answered once, or is busy; 0: 10 minutes */
     client_away_f         *away;        /* may be NULL */
+    client_busy_f         *busy;        /* may be NULL */
     client_idle_f         *idle;        /* may be NULL */
     void                  *ctx;
     volatile sig_atomic_t *stop; /* may be NULL */

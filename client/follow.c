@@ -30,6 +30,7 @@ struct reading {
     uint32_t        n_final;
     int64_t         moved_ms; /* when the number of known tasks last changed */
     uint32_t        n_known;
+    bool            caught_up; /* what was finished before we asked is counted */
 };
 
 static uint32_t batch_index(const struct follow *f, uint32_t index)
@@ -223,6 +224,10 @@ static int read_events(struct follow *f, struct reading *r, struct err *e)
         if (rc == 0) bar_running(f->bar, ok->progress, ok->n_progress, now_ms());
         if (rc == 0) bar_note(f->bar, job.why, now_ms());
         if (rc == 0) rc = save_all(f, r, e);
+        if (rc == 0 && !r->caught_up && n_events < EVENTS_MAX) {
+            r->caught_up = true;
+            bar_caught_up(f->bar, now_ms());
+        }
         if (rc == 0) rc = finished(f, r, &job, &end, e);
         if (rc) return rc;
         if (!end && n_events == 0 && now_ms() - asked < PAUSE_MS) sleep_ms(PAUSE_MS);

@@ -328,6 +328,13 @@ void bar_running(struct bar *p, const struct progress *row, size_t n, int64_t no
     redraw(p, now_ms, false);
 }
 
+void bar_caught_up(struct bar *p, int64_t now_ms)
+{
+    if (!p->first_ms) return;
+    p->first_ms = now_ms;
+    p->units_first = p->units;
+}
+
 void bar_say(struct bar *p, const char *event, const char *text, int64_t now_ms)
 {
     struct buf b;
@@ -377,7 +384,7 @@ void bar_note(struct bar *p, struct str text, int64_t now_ms)
     buf_release(&b);
     if (strcmp(now, p->note) == 0) return;
     memcpy(p->note, now, sizeof now);
-    if (now[0] && (p->mode == BAR_PLAIN || p->mode == BAR_JSON)) bar_say(p, "note", now, now_ms);
+    if (now[0] && (p->mode != BAR_TTY || p->n_images == 0)) bar_say(p, "note", now, now_ms);
     redraw(p, now_ms, true);
 }
 

@@ -46,11 +46,13 @@ void bar_there(struct bar *p, uint32_t n, int64_t now_ms); /* n more were there 
 void bar_failed(struct bar *p, uint32_t index, struct str sentence, int64_t now_ms);
 void bar_canceled(struct bar *p, uint32_t n, int64_t now_ms);
 void bar_running(struct bar *p, const struct progress *row, size_t n, int64_t now_ms);
+/* What was done before we looked is counted: images/s begin here. Once, when the broker has no more news. */
+void bar_caught_up(struct bar *p, int64_t now_ms);
 /* A line of its own, once ("loading the model", "the broker is away, waiting"). */
 void bar_say(struct bar *p, const char *event, const char *text, int64_t now_ms);
 /* Before bar_begin(): what is waited for. TTY: redrawn in place; others: said once. */
 void bar_wait(struct bar *p, const char *text, int64_t waited_ms);
-/* The state shown beside the bar until it changes; "" for none. In PLAIN a new one is a line. */
+/* The state shown beside the bar until it changes; "" for none. In PLAIN, and before bar_begin(), a new one is a line. */
 void bar_note(struct bar *p, struct str text, int64_t now_ms);
 void bar_end(struct bar *p, int64_t now_ms);
 /* The bar's line for a width: pure. */

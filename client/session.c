@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "client/native.h"
 #include "client/print.h"
 #include "proto/peer.h"
 
@@ -54,7 +55,7 @@ static int default_model(char dir[1024], struct err *e)
     return err_set(e, ERR_NOTFOUND, "no model: give its folder with --model DIR (or ZFARM_MODEL), or a farm with --broker ENDPOINT");
 }
 
-int session_model(const struct args *a, struct row *row, char dir[1024], struct err *e)
+static int find_model(const struct args *a, struct row *row, char dir[1024], struct err *e)
 {
     const char *said = a->model ? a->model : a->model_env;
     bool        folder;
@@ -80,11 +81,28 @@ int session_model(const struct args *a, struct row *row, char dir[1024], struct 
     return 0;
 }
 
+int session_model(const struct args *a, struct row *row, char dir[1024], struct err *e)
+{
+    int     rc = find_model(a, row, dir, e);
+    int32_t px = rc == 0 && dir[0] ? native_size_px(dir) : 0;
+
+    if (px && !row->width_said) row->spec.width_px = px;
+    if (px && !row->height_said) row->spec.height_px = px;
+    return rc;
+}
+
 static void on_away(void *ctx, bool away)
 {
     struct session *s = ctx;
 
     bar_note(&s->bar, str_of(away ? "the broker is away, waiting" : ""), now_ms());
+}
+
+static void on_busy(void *ctx, struct str why)
+{
+    struct session *s = ctx;
+
+    bar_note(&s->bar, why, now_ms());
 }
 
 static int on_idle(void *ctx, struct err *e)
@@ -110,6 +128,7 @@ int session_open(struct session *s, const char *model_dir, struct err *e)
                             .timeout_ms = a->timeout_ms,
                             .patience_ms = a->patience_ms,
                             .away = on_away,
+                            .busy = on_busy,
                             .idle = on_idle,
                             .ctx = s,
                             .stop = &session_stop};

@@ -22,6 +22,7 @@ struct fake {
     /* misbehaviour; each is counted down */
     atomic_int forget;    /* answer with UNKNOWN_SESSION */
     atomic_int busy;      /* answer with BUSY */
+    atomic_int busy_ms;   /* and ask to wait that long; 0: 50 ms */
     atomic_int mute;      /* do not answer */
     atomic_int refuse;    /* answer SUBMIT with INVALID */
     atomic_int corrupt;   /* break a byte of a part */
@@ -97,7 +98,7 @@ static inline void fake_answer(struct fake *f, const struct route *from, const s
         bool busy = !fake_take(&f->forget) && fake_take(&f->busy);
 
         r.kind = MSG_ERROR;
-        r.error = (struct error){.code = busy ? WIRE_BUSY : WIRE_UNKNOWN_SESSION, .retry_after_ms = 50, .text = {"try later", 9}};
+        r.error = (struct error){.code = busy ? WIRE_BUSY : WIRE_UNKNOWN_SESSION, .retry_after_ms = busy && atomic_load(&f->busy_ms) ? (uint32_t)atomic_load(&f->busy_ms) : 50, .text = {"try later", 9}};
         peer_send(f->peer, from, &r, NULL);
         return;
     }

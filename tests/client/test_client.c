@@ -14,7 +14,7 @@ struct rig {
     char           dir[256];
     struct fake    f;
     struct client *c;
-    int            n_away, n_back;
+    int            n_away, n_back, n_busy, n_free;
 };
 
 static void on_away(void *ctx, bool away)
@@ -27,10 +27,20 @@ static void on_away(void *ctx, bool away)
         s->n_back++;
 }
 
+static void on_busy(void *ctx, struct str why)
+{
+    struct rig *s = ctx;
+
+    if (why.len)
+        s->n_busy++;
+    else
+        s->n_free++;
+}
+
 static int set_up(void **state)
 {
     struct rig        *s = calloc(1, sizeof *s);
-    struct client_opts o = {.timeout_ms = 5000, .patience_ms = 20000, .away = on_away, .ctx = s};
+    struct client_opts o = {.timeout_ms = 5000, .patience_ms = 20000, .away = on_away, .busy = on_busy, .ctx = s};
 
     if (!s || file_temp_folder("zfarm-test", s->dir, sizeof s->dir, NULL)) return -1;
     if (fake_open(&s->f, s->dir)) return -1;
@@ -131,6 +141,27 @@ static void busy_broker_is_asked_again(void **state)
     atomic_store(&s->f.busy, 2);
     if (client_jobs(s->c, 0, 10, &m, &e)) fail_msg("%s", e.text);
     assert_int_equal(s->f.n_hello, 1);
+    assert_int_equal(s->n_busy, 0); /* not worth a word */
+    atomic_store(&s->f.busy_ms, 1000);
+    atomic_store(&s->f.busy, 1);
+    if (client_jobs(s->c, 0, 10, &m, &e)) fail_msg("%s", e.text);
+    assert_int_equal(s->n_busy, 1);
+    assert_int_equal(s->n_free, 1);
+}
+
+static void busy_forever_is_said(void **state)
+{
+    struct rig        *s = *state;
+    struct client     *c = NULL;
+    struct client_opts o = {.endpoint = s->f.endpoint, .timeout_ms = 5000, .patience_ms = 250};
+    struct msg         m;
+    struct err         e = {0};
+
+    assert_int_equal(client_open(&c, &o, &e), 0);
+    atomic_store(&s->f.busy, 1000);
+    assert_int_equal(client_jobs(c, 0, 10, &m, &e), ERR_TIMEOUT);
+    assert_non_null(strstr(e.text, "asked to wait for 0.25 s: try later"));
+    client_close(c);
 }
 
 static void silence_is_told_and_survived(void **state)
@@ -223,6 +254,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(large_prompts_stay_below_a_megabyte, set_up, tear_down),
         cmocka_unit_test_setup_teardown(refusal_is_the_brokers_sentence, set_up, tear_down),
         cmocka_unit_test_setup_teardown(forgotten_session_is_renewed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(busy_forever_is_said, set_up, tear_down),
         cmocka_unit_test_setup_teardown(busy_broker_is_asked_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(silence_is_told_and_survived, set_up, tear_down),
         cmocka_unit_test_setup_teardown(fetches_whole_parts, set_up, tear_down),

@@ -174,6 +174,36 @@ static void waiting_is_said(void **state)
     fclose(f);
 }
 
+static void rates_begin_where_history_ends(void **state)
+{
+    struct bar p;
+    FILE      *null = fopen("/dev/null", "w");
+
+    (void)state;
+    bar_init(&p, BAR_SILENT, null, null);
+    bar_begin(&p, 3, 100, 0, 0);
+    for (uint32_t k = 0; k < 50; k++) bar_image(&p, k, "a.png", 1, 100, str_of("w"), "", 500); /* made yesterday */
+    bar_caught_up(&p, 1000);
+    bar_image(&p, 50, "b.png", 1, 2000, str_of("w"), "", 3000);
+    line_is(&p, 3000, 40, "job 3 51/100  0.5 images/s, ETA 1 min...");
+    fclose(null);
+}
+
+static void notes_before_the_bar(void **state)
+{
+    struct bar p;
+    FILE      *f = tmpfile();
+
+    (void)state;
+    bar_init(&p, BAR_TTY, f, f);
+    p.cols = 50;
+    bar_note(&p, str_of("the disk is full"), 100);
+    bar_note(&p, str_of("the disk is full"), 200);
+    bar_note(&p, str_of(""), 300);
+    text_is(f, "the disk is full\n");
+    fclose(f);
+}
+
 static void terminal_redraws_in_place(void **state)
 {
     struct bar p;
@@ -197,6 +227,7 @@ static void terminal_redraws_in_place(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rates_begin_where_history_ends), cmocka_unit_test(notes_before_the_bar),
         cmocka_unit_test(bar_counts_rates_and_cuts), cmocka_unit_test(slow_jobs_say_seconds_per_image), cmocka_unit_test(plain_lines),
         cmocka_unit_test(plain_large_job_is_quiet),  cmocka_unit_test(failures_are_not_endless),        cmocka_unit_test(json_lines),
         cmocka_unit_test(terminal_redraws_in_place), cmocka_unit_test(waiting_is_said),
