@@ -30,8 +30,8 @@ static const struct argp_option prompt_options[] = {
 static const struct argp_option spec_options[] = {
     {0, 0, 0, 0, "The image (for batch: the default of every row):", 2},
     {"negative-prompt", O_NEGATIVE, "TEXT", 0, "what guidance leads away from", 2},
-    {"width", 'W', "PIXELS", 0, "16 to 4096, a multiple of 16 (1024)", 2},
-    {"height", 'H', "PIXELS", 0, "16 to 4096, a multiple of 16 (1024)", 2},
+    {"width", 'W', "PIXELS", 0, "16 to 4096, a multiple of 16 (1024; of an own farm: what its model was made for)", 2},
+    {"height", 'H', "PIXELS", 0, "16 to 4096, a multiple of 16 (as --width)", 2},
     {"steps", O_STEPS, "N", 0, "forward passes, 1 to 200 (the model's default)", 2},
     {"num-inference-steps", O_INFERENCE, "N", 0, "the count of diffusers 0.36-0.39: max(1, N-1) passes", 2},
     {"guidance", 'g', "G", 0, "guidance scale, diffusers convention: 0 is off (the model's default)", 2},
@@ -115,9 +115,9 @@ static const struct command {
 } commands[N_ARGS_COMMANDS] = {
     [ARGS_GENERATE] = {"generate", "make images of one prompt", "", "Make images of one prompt.\v"
         "Examples:\n"
-        "  zfarm generate -p \"a white cat on a green mat\"\n"
-        "  zfarm generate -p \"a lighthouse\" -W 768 -H 512 -s 42 -o lighthouse.png\n"
-        "  zfarm generate -p \"a lighthouse\" -n 8 -o out/ --sheet --workers 2\n"
+        "  zfarm generate -p \"an orange cat in a green meadow\"\n"
+        "  zfarm generate -p \"a red house by the sea at night\" -W 384 -H 256 -s 42 -o house.png\n"
+        "  zfarm generate -p \"a white boat, mountains, at dawn\" -n 8 -o out/ --sheet --workers 2\n"
         "  zfarm generate --broker tcp://127.0.0.1:7777 --model turbo -p \"a fox\"\n\n"
         "-o FILE is replaced at once when the image is whole, never half written. Exit codes: 0 made, 1 failed, 2 wrong usage.\n",
         {prompt_options, spec_options, generate_options, broker_options, model_options, embedded_options, output_options, quiet_options}},
@@ -125,7 +125,7 @@ static const struct command {
         "FILE.txt    a prompt per line; blank lines and lines beginning with # are skipped, \\# begins a prompt with #\n"
         "FILE.jsonl  an object per line: prompt, negative_prompt, width, height, steps, num_inference_steps, guidance, "
         "cfg_normalization, cfg_truncation, seed, rng, n, model, name\n"
-        "FILE.csv    the same names as a header row; cells may be quoted and hold line breaks\n\n"
+        "FILE.csv    the same names as a header row; cells stand between , or ; or tabs, as in the header, and may be quoted and hold line breaks\n\n"
         "A row without a seed takes SEED + the index of its image. Files are DIR/INDEX-SEED.png, or DIR/NAME.png for rows with a name "
         "({seed} and {index} in it are filled in).\n\n"
         "Examples:\n"

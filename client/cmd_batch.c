@@ -173,6 +173,11 @@ static int run(struct work *w, struct session *s, struct err *e)
     rc = follow_run(&f, e);
     if (rc == ERR_CANCELED) ending_interrupted(s, f.job, ", or this command with --resume", e);
     if (rc == ERR_CANCELED && s->embedded) err_set(e, rc, "interrupted; what is finished is kept: the same command with --resume goes on");
+    if (rc == ERR_IO) { /* a full disk, most often */
+        struct err why = *e;
+
+        err_set(e, rc, "%.330s; then the same command with --resume goes on", why.text);
+    }
     if (rc == 0) rc = ending_verdict(&f, w->b.n_images, &s->bar, e);
     follow_release(&f);
     return rc;

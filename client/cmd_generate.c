@@ -1,9 +1,11 @@
 /* cmd_generate.c - one prompt, some images, a file or a folder.
  * Believes: everything that can be refused is refused before anything is started. */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -38,6 +40,34 @@ static int read_prompt(const char *path, struct buf *b, struct err *e)
     return 0;
 }
 
+/* Two paths of files whose folders exist: the same file? */
+static bool same_place(const char *a, const char *b)
+{
+    char at[2][PATH_MAX], dir[2][PATH_MAX];
+
+    for (int k = 0; k < 2; k++) {
+        const char *path = k ? b : a, *slash = strrchr(path, '/');
+
+        if (strlen(path) >= PATH_MAX) return false;
+        snprintf(dir[k], PATH_MAX, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+        if (!realpath(dir[k], at[k])) return false;
+    }
+    a = strrchr(a, '/') ? strrchr(a, '/') + 1 : a;
+    b = strrchr(b, '/') ? strrchr(b, '/') + 1 : b;
+    return strcmp(at[0], at[1]) == 0 && strcmp(a, b) == 0;
+}
+
+/* "x.jpg" says what nobody here makes. */
+static bool other_format(const char *path)
+{
+    static const char *const word[] = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"};
+    const char              *dot = strrchr(path, '.');
+
+    for (size_t k = 0; dot && k < sizeof word / sizeof *word; k++)
+        if (strcasecmp(dot, word[k]) == 0) return true;
+    return false;
+}
+
 static int find_target(const struct args *a, struct target *t, struct err *e)
 {
     size_t n = a->out ? strlen(a->out) : 0;
@@ -47,6 +77,10 @@ static int find_target(const struct args *a, struct target *t, struct err *e)
     if (a->row.n > 1 && n > 4 && strcmp(a->out + n - 4, ".png") == 0) {
         return err_set(e, ERR_ARG, "-o %.150s is one file, but -n %" PRIu32 " makes several: give a folder", a->out, a->row.n);
     }
+    if (!folder && strcmp(a->out, "-") == 0) {
+        return err_set(e, ERR_ARG, "-o -: pictures are not written to standard output: name a file or a folder");
+    }
+    if (!folder && other_format(a->out)) return err_set(e, ERR_ARG, "-o %.150s: pictures are PNG files: end the name in .png", a->out);
     t->file = folder ? NULL : a->out;
     snprintf(t->dir, sizeof t->dir, "%s", a->out && folder ? a->out : ".");
     return 0;
@@ -69,7 +103,12 @@ static int check_places(const struct args *a, const struct target *t, struct gat
     if (rc == 0 && t->file) rc = gather_target_check(t->file, e);
     if (rc == 0 && a->latents) rc = gather_target_check(a->latents, e);
     if (rc == 0 && a->sheet_said) rc = ending_sheet_path(a, t->dir, sheet, e);
-    return rc;
+    if (rc) return rc;
+    if ((t->file && a->latents && same_place(t->file, a->latents)) || (t->file && a->sheet_said && same_place(t->file, sheet)) ||
+        (a->latents && a->sheet_said && same_place(a->latents, sheet))) {
+        return err_set(e, ERR_ARG, "the picture, --latents-out and --sheet need different files");
+    }
+    return 0;
 }
 
 static int run(struct session *s, struct target *t, struct gather *g, struct follow *f, struct err *e)
@@ -145,6 +184,7 @@ int cmd_generate(struct args *a)
     if (rc == 0) rc = run(&s, &t, &g, &f, &e);
     if (f.file && rc != ERR_CANCELED) tell(&s, &f);
     if (rc == 0 && a->sheet_said) rc = sheet_of(&f, sheet, &e);
+    if (rc == 0 && f.n_tasks > 1) ending_where(&s, t.dir, sheet);
     follow_release(&f);
     gather_release(&g);
     rc = session_close(&s, rc, &e);

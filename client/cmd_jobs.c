@@ -1,4 +1,5 @@
 /* cmd_jobs.c - questions with one answer: jobs, show, workers, cancel. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -8,12 +9,14 @@
 
 #define TABLE_BYTES ((size_t)64 << 20)
 
+/* A reader that has seen enough (zfarm show 3 | head) is no failure. */
 static int print_out(struct buf *b, struct err *e)
 {
     bool whole = b->len == 0 || fwrite(b->at, 1, b->len, stdout) == b->len;
 
     buf_clear(b);
-    return whole && fflush(stdout) == 0 ? 0 : err_errno(e, ERR_IO, "writing to standard output failed");
+    whole = whole && fflush(stdout) == 0;
+    return whole || errno == EPIPE ? 0 : err_errno(e, ERR_IO, "writing to standard output failed");
 }
 
 int cmd_jobs(struct args *a)
@@ -126,9 +129,9 @@ int cmd_cancel(struct args *a)
         printf("{\"job\":%" PRIu64 ",\"canceled\":%" PRIu32 ",\"canceling\":%" PRIu32 ",\"finished\":%" PRIu32 "}\n", a->job, c.n_canceled,
                c.n_canceling, c.n_finished);
     } else if (rc == 0) {
-        printf("job %" PRIu64 ": %" PRIu32 " images canceled", a->job, c.n_canceled);
+        printf("job %" PRIu64 ": %" PRIu32 " image%s canceled", a->job, c.n_canceled, c.n_canceled == 1 ? "" : "s");
         if (c.n_canceling) printf(", %" PRIu32 " running ones stop after their step", c.n_canceling);
-        if (c.n_finished) printf(", %" PRIu32 " were finished before", c.n_finished);
+        if (c.n_finished) printf(", %" PRIu32 " finished before", c.n_finished);
         printf("\n");
     }
     return session_close(&s, rc, &e);

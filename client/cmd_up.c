@@ -1,23 +1,28 @@
 /* cmd_up.c - a farm on this machine in the foreground: broker and workers as children, their logs on our stderr. */
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "base/clock.h"
 #include "client/commands.h"
+#include "client/native.h"
 
 #define LOOK_MS 200
 
 static int serve(struct session *s, const char *model, struct err *e)
 {
     const char *endpoint = s->local.endpoint;
+    int32_t     px = native_size_px(model);
+    char        size[40] = "";
     int         rc = 0;
 
+    if (px && px != 1024) snprintf(size, sizeof size, " -W %" PRId32 " -H %" PRId32, px, px); /* the broker's default is 1024 */
     fprintf(stderr,
             "zfarm up: %d worker%s with %s at %s\n"
             "  here and in other terminals:  export ZFARM_BROKER=%s\n"
-            "                                zfarm generate -p \"a white cat on a green mat\"\n"
+            "                                zfarm generate -p \"an orange cat in a green meadow\"%s\n"
             "  one more worker:              zfarm-worker --broker %s --model %s\n"
             "  Ctrl-C lets the workers finish and ends the farm; what was accepted is kept\n",
-            s->local.n_workers, s->local.n_workers == 1 ? "" : "s", model, endpoint, endpoint, endpoint, model);
+            s->local.n_workers, s->local.n_workers == 1 ? "" : "s", model, endpoint, endpoint, size, endpoint, model);
     while (rc == 0 && !session_stop) {
         sleep_ms(LOOK_MS);
         rc = local_check(&s->local, e);

@@ -21,7 +21,7 @@ static void help(FILE *f)
     fprintf(f,
             "  %-10s this text, or a command's options\n\n"
             "Examples:\n"
-            "  zfarm generate -p \"a white cat on a green mat\" -o cat.png\n"
+            "  zfarm generate -p \"an orange cat in a green meadow\" -o cat.png\n"
             "  zfarm batch prompts.txt -o out --sheet\n"
             "  zfarm help batch\n\n"
             "Without --broker ENDPOINT (or ZFARM_BROKER) generate and batch start a farm of their own, which ends with them.\n"
@@ -59,7 +59,7 @@ int main(int argc, char **argv)
         printf("zfarm %s\n", ZFARM_VERSION);
         return 0;
     }
-    if (strcmp(argv[1], "help") == 0 && argc > 2) {
+    if (strcmp(argv[1], "help") == 0 && argc > 2 && strcmp(argv[2], "help") != 0) {
         char *help_argv[] = {argv[2], (char[]){"--help"}, NULL};
 
         k = find(argv[2]);

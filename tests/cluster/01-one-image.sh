@@ -13,6 +13,8 @@ check "the PNG carries its prompt" grep -aq "a white cat sits on the green mat" 
 
 zfarm generate "${words[@]:0:n-2}" --model "$MODEL" --precision f32 -o "$T/again.png" -q 2> "$T/generate.log" || die "zfarm generate, again"
 check "a second run gives the same bytes" cmp "$T/cat.png" "$T/again.png"
+zfarm generate -p cat --steps 1 --model "$MODEL" -o "$T/native.png" -q 2> "$T/generate.log" || die "zfarm generate without a size"
+check "its PNG says so" grep -aq '"width": 32, "height": 32' "$T/native.png"
 mkdir "$T/many"
 zfarm generate -p "two cats" -n 3 -s 7 -W 64 -H 64 --steps 2 --model "$MODEL" -o "$T/many" --sheet --json > "$T/events.json" 2> "$T/generate.log" || die "zfarm generate -n 3"
 check "three images and a sheet" test "$(cd "$T/many" && echo *)" = "sheet.png zfarm-7.png zfarm-8.png zfarm-9.png"

@@ -65,6 +65,10 @@ bad 1 "does not exist" zfarm generate -p cat --model "$MODEL" -o "$T/no/folder/x
 prompts 2 > "$T/two.txt"
 bad 1 "is a file" zfarm batch "$T/two.txt" --model "$MODEL" -o "$T/large.txt"
 bad 1 "-n 2 makes several" "${gen[@]}" -n 2
+bad 1 "pictures are PNG files" zfarm generate -p cat --model "$MODEL" -o "$T/x.jpg"
+bad 1 "not written to standard output" zfarm generate -p cat --model "$MODEL" -o -
+bad 1 "need different files" "${gen[@]}" --latents-out "$T/./x.png"
+bad 1 "need different files" "${gen[@]}" --sheet="$T/x.png"
 if [ "$(id -u)" != 0 ]; then
     mkdir "$T/locked"; chmod 555 "$T/locked"
     bad 1 "cannot write into the folder" zfarm batch "$T/two.txt" --model "$MODEL" -o "$T/locked"
