@@ -37,7 +37,10 @@ int main(int argc, char **argv)
     all = json_load_file(argv[1], 0, &why);
     if (!all) return 2;
     c = json_array_get(all, (size_t)k);
-    if (!c) return 3;
+    if (!c) {
+        json_decref(all);
+        return 3;
+    }
     put("-p", json_string_value(json_object_get(c, "prompt")));
     if (json_object_get(c, "neg")) put("--negative-prompt", json_string_value(json_object_get(c, "neg")));
     put_number("-W", json_object_get(c, "w"));
