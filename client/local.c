@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -127,7 +128,8 @@ static void program_path(const char *name, char path[PATH_MAX])
     snprintf(path, PATH_MAX, "%s", name);
 }
 
-static int spawn(struct local *l, const char *program, char *const argv[], const char *log_name, pid_t *out, struct err *e)
+/* keep_fd: a descriptor that the program inherits, or -1. */
+static int spawn(struct local *l, const char *program, char *const argv[], const char *log_name, int keep_fd, pid_t *out, struct err *e)
 {
     char  path[PATH_MAX], log[PATH_MAX] = "";
     pid_t parent = getpid(), pid;
@@ -150,6 +152,7 @@ static int spawn(struct local *l, const char *program, char *const argv[], const
             if (null >= 0) dup2(null, STDIN_FILENO);
             dup2(STDERR_FILENO, STDOUT_FILENO);
         }
+        if (keep_fd >= 0) fcntl(keep_fd, F_SETFD, 0);
         execvp(path, argv);
         code = errno;
         if (write(why[1], &code, sizeof code) != (ssize_t)sizeof code) _exit(126);
@@ -172,6 +175,47 @@ static int spawn(struct local *l, const char *program, char *const argv[], const
     return 0;
 }
 
+/* What a child said last: its sentence ("zfarm-worker: ..."), else its last line. */
+static void last_words(const struct local *l, const char *log_name, char words[300])
+{
+    char       path[PATH_MAX];
+    struct buf b;
+    struct str rest, best = {0};
+    bool       spoken = false;
+
+    buf_init(&b, (size_t)16 << 20);
+    snprintf(words, 300, "it left no words");
+    if (!l->show_logs && file_join(path, sizeof path, l->dir, log_name, NULL) == 0 && file_read(path, &b, NULL) == 0) {
+        rest = buf_str(&b);
+        if (rest.len > LOG_TAIL) rest = str_sub(rest, rest.len - LOG_TAIL, LOG_TAIL);
+        while (rest.len) {
+            const char *nl = memchr(rest.at, '\n', rest.len);
+            struct str  line = str_sub(rest, 0, nl ? (size_t)(nl - rest.at) : rest.len);
+            bool        speaks = str_starts(line, "zfarm-worker: ") || str_starts(line, "zfarm-broker: ");
+
+            rest = str_sub(rest, line.len + 1, rest.len);
+            line = str_trim(line);
+            if (line.len && (speaks || !spoken)) best = speaks ? str_sub(line, 14, line.len) : line;
+            spoken = spoken || speaks;
+        }
+        if (best.len) snprintf(words, 300, "%.*s", (int)(best.len < 299 ? best.len : 299), best.at);
+    } else if (l->show_logs) {
+        snprintf(words, 300, "its words are above");
+    }
+    buf_release(&b);
+}
+
+/* 0, or the broker's last words when it ended. */
+static int broker_check(struct local *l, struct err *e)
+{
+    char words[300];
+
+    if (l->broker <= 0 || waitpid(l->broker, NULL, WNOHANG) != l->broker) return 0;
+    l->broker = 0;
+    last_words(l, "broker.log", words);
+    return err_set(e, ERR_DEVICE, "the broker ended: %s", words);
+}
+
 static int cpus(void)
 {
     cpu_set_t set;
@@ -179,16 +223,40 @@ static int cpus(void)
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
+/* Waits until our broker listens: another one may be behind the endpoint, and our workers are not for it. */
+static int broker_ready(struct local *l, int fd, volatile sig_atomic_t *stop, struct err *e)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    char          line[400];
+    int           rc = 0;
+
+    while (poll(&p, 1, SAY_EVERY_MS) <= 0)
+        if (stop && *stop) return err_set(e, ERR_CANCELED, "interrupted");
+    if (read(fd, line, sizeof line) > 0) return 0;
+    for (int64_t left = END_MS; rc == 0 && left > 0; left -= POLL_MS) { /* it ended; its exit follows */
+        rc = broker_check(l, e);
+        if (rc == 0) sleep_ms(POLL_MS);
+    }
+    return rc ? rc : err_set(e, ERR_DEVICE, "the broker did not begin to listen");
+}
+
 static int start_broker(struct local *l, const struct local_opts *o, struct err *e)
 {
-    char data[PATH_MAX], *argv[] = {"zfarm-broker", "--listen", l->endpoint, "--data", data, NULL};
-    int  rc = 0;
+    char data[PATH_MAX], fd[16], *argv[] = {"zfarm-broker", "--listen", l->endpoint, "--data", data, "--ready-fd", fd, NULL};
+    int  rc = 0, ready[2];
 
     if (o->data)
         snprintf(data, sizeof data, "%s", o->data);
     else
         rc = file_join(data, sizeof data, l->dir, "data", e);
-    return rc ? rc : spawn(l, "zfarm-broker", argv, "broker.log", &l->broker, e);
+    if (rc) return rc;
+    if (pipe2(ready, O_CLOEXEC) != 0) return err_errno(e, ERR_IO, "making a pipe failed");
+    snprintf(fd, sizeof fd, "%d", ready[1]);
+    rc = spawn(l, "zfarm-broker", argv, "broker.log", ready[1], &l->broker, e);
+    close(ready[1]);
+    if (rc == 0) rc = broker_ready(l, ready[0], o->stop, e);
+    close(ready[0]);
+    return rc;
 }
 
 static int start_worker(struct local *l, const struct local_opts *o, int k, struct err *e)
@@ -228,7 +296,7 @@ static int start_worker(struct local *l, const struct local_opts *o, int k, stru
         argv[n++] = threads;
     }
     argv[n] = NULL;
-    rc = spawn(l, "zfarm-worker", argv, log, &pid, e);
+    rc = spawn(l, "zfarm-worker", argv, log, -1, &pid, e);
     if (rc == 0) l->worker[k] = pid;
     return rc;
 }
@@ -258,46 +326,13 @@ int local_open(struct local *l, const struct local_opts *o, struct err *e)
     return rc;
 }
 
-/* What a child said last: its sentence ("zfarm-worker: ..."), else its last line. */
-static void last_words(const struct local *l, const char *log_name, char words[300])
-{
-    char       path[PATH_MAX];
-    struct buf b;
-    struct str rest, best = {0};
-    bool       spoken = false;
-
-    buf_init(&b, (size_t)16 << 20);
-    snprintf(words, 300, "it left no words");
-    if (!l->show_logs && file_join(path, sizeof path, l->dir, log_name, NULL) == 0 && file_read(path, &b, NULL) == 0) {
-        rest = buf_str(&b);
-        if (rest.len > LOG_TAIL) rest = str_sub(rest, rest.len - LOG_TAIL, LOG_TAIL);
-        while (rest.len) {
-            const char *nl = memchr(rest.at, '\n', rest.len);
-            struct str  line = str_sub(rest, 0, nl ? (size_t)(nl - rest.at) : rest.len);
-            bool        speaks = str_starts(line, "zfarm-worker: ") || str_starts(line, "zfarm-broker: ");
-
-            rest = str_sub(rest, line.len + 1, rest.len);
-            line = str_trim(line);
-            if (line.len && (speaks || !spoken)) best = speaks ? str_sub(line, 14, line.len) : line;
-            spoken = spoken || speaks;
-        }
-        if (best.len) snprintf(words, 300, "%.*s", (int)(best.len < 299 ? best.len : 299), best.at);
-    } else if (l->show_logs) {
-        snprintf(words, 300, "its words are above");
-    }
-    buf_release(&b);
-}
-
 int local_check(struct local *l, struct err *e)
 {
-    char words[300], log[32];
+    char log[32];
     int  status, alive = 0; /* a farm with one worker left is a farm */
+    int  rc = broker_check(l, e);
 
-    if (l->broker > 0 && waitpid(l->broker, &status, WNOHANG) == l->broker) {
-        l->broker = 0;
-        last_words(l, "broker.log", words);
-        return err_set(e, ERR_DEVICE, "the broker ended: %s", words);
-    }
+    if (rc) return rc;
     for (int k = 0; k < l->n_workers; k++) {
         if (l->worker[k] > 0 && waitpid(l->worker[k], &status, WNOHANG) == l->worker[k]) {
             l->worker[k] = -1;

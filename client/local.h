@@ -1,7 +1,7 @@
 /* local.h - a farm on this machine: zfarm-broker and zfarm-workers as our children. The same processes as on a real farm.
  *
  *   struct local l; struct local_opts o = {.model = "models/demo", .n_workers = 2};
- *   local_open(&l, &o, &e);                     before any other thread or socket of this process exists (fork)
+ *   local_open(&l, &o, &e);                     before any other thread or socket of this process exists (fork); the broker listens then
  *   client_open(&c, {.endpoint = l.endpoint, ...});  local_ready(&l, c, say, ctx, &e);      the first worker is ready
  *   local_check(&l, &e);                        now and then: did one die?
  *   local_close(&l);                            SIGTERM, wait, SIGKILL, folder removed: nothing is left
@@ -29,6 +29,7 @@ struct local_opts {
     int         n_threads;          /* per worker; 0: the machine's CPUs shared out */
     const char *listen, *data;      /* zfarm up: endpoint and folder that stay; NULL: ipc and a temporary folder */
     bool        show_logs;          /* children write to our stderr; else to files in the folder */
+    volatile sig_atomic_t *stop;    /* ends local_open() while the broker starts; may be NULL */
 };
 
 struct local {

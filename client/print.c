@@ -131,7 +131,7 @@ static const char *job_state(const struct job_info *j)
 
 void print_jobs_head(struct buf *b)
 {
-    buf_puts(b, "   JOB  STATE      DONE/IMAGES  FAILED         AGE         ETA  NAME\n");
+    buf_puts(b, "   JOB  STATE      DONE/IMAGES  FAILED          AGE          ETA  NAME\n");
 }
 
 void print_job_line(struct buf *b, const struct job_info *j, int64_t now_wall_ms)
@@ -143,8 +143,8 @@ void print_job_line(struct buf *b, const struct job_info *j, int64_t now_wall_ms
     cell(b, str_of(job_state(j)), 8, false);
     cell(b, str_of(done), 12, true);
     cell_u(b, j->n_failed, 6);
-    cell_span(b, now_wall_ms > j->created_wall_ms ? now_wall_ms - j->created_wall_ms : 0, 10);
-    cell_span(b, j->n_queued + j->n_running ? j->eta_ms : -1, 10);
+    cell_span(b, now_wall_ms > j->created_wall_ms ? now_wall_ms - j->created_wall_ms : 0, 11);
+    cell_span(b, j->n_queued + j->n_running ? j->eta_ms : -1, 11);
     print_safe(b, j->name, 60);
     if (j->why.len) {
         buf_puts(b, "  (");

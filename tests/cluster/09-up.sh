@@ -13,6 +13,10 @@ farm_gone() { ! pgrep -f -- "$EP" > /dev/null; }
 prompts 12 > "$T/prompts.txt"
 up
 check "it says how to connect" grep -q "export ZFARM_BROKER=$EP" "$T/up.log"
+timeout 30 zfarm up --model "$MODEL" --threads 1 --listen "$EP" --data "$T/other" > "$T/second.log" 2>&1
+check "a second one on the same endpoint fails" test $? -eq 1
+check "its broker says why" grep -q "listens on $EP already" "$T/second.log"
+check "and no worker of its own came to the first" test "$(ready_workers)" = 2 -a "$(grep -c from=worker "$T/second.log")" = 0
 export ZFARM_BROKER=$EP
 zfarm generate -p "a cat" -W 64 -H 64 --steps 2 -o "$T/cat.png" 2> "$T/generate.log" || die "generate by ZFARM_BROKER"
 ok "generate by ZFARM_BROKER"
