@@ -1,7 +1,7 @@
-/* broker.c - start, loop, sessions, dispatch, and promises: answers that leave when the journal has written what they promise.
+/* broker.c - start, loop, sessions, and promises: answers that leave when the journal has written what they promise.
  * Believes: one loop thread. A failure of the disk ends the process (EXIT_DISK): the next start reads the truth from the journal.
  * Invariants: every task_move() is followed, in the same handler, by its row in a request; so book.seq at broker_commit() covers it.
- * Not here: what messages do (broker_client.c, broker_worker.c, transfer.c), reading the journal at the start (restore.c). */
+ * Not here: what messages do (broker_client.c, broker_worker.c, transfer.c), leasing (broker_lease.c), reading the journal at the start (restore.c). */
 #include "broker/broker.h"
 
 #include <assert.h>
@@ -16,16 +16,13 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "broker/restore.h"
-#include "proto/wire.h"
 
 #define TICK_MS         500
 #define STALL_MS        1000 /* a longer gap between two ticks is forgiven to all workers */
 #define PURGE_MS        60000
 #define JOB_KEEP_MS     (7 * 86400000LL) /* a job wholly collected is remembered this long: its key still answers */
 #define STOP_MS         5000
-#define UNSENT_RETRY_MS 1000 /* a worker's queue was full: it goes on after this */
 #define MESSAGES_A_TURN 64
-#define PAIRS_A_TURN    256
 
 /* ---- sending ---- */
 int broker_send(struct broker *b, struct peer *p, const struct route *to, const struct msg *m)
@@ -150,96 +147,6 @@ bool broker_disk_low(struct broker *b, uint64_t need_bytes)
     int64_t free_bytes = file_free_bytes(b->conf.data);
 
     return journal_full(b->journal) || (free_bytes >= 0 && (uint64_t)free_bytes < need_bytes + SPARE_BYTES);
-}
-
-/* ---- leases ---- */
-struct leases { /* rows are being written; then they are sent */
-    struct broker *b;
-    size_t         n;
-    struct held    held[PAIRS_A_TURN];
-};
-
-/* 0, or ERR_*: the worker did not get it. */
-static int send_lease(struct broker *b, struct task *t)
-{
-    struct grant *g = t->grant;
-    struct item   it;
-    struct err    e = {0};
-    struct msg    m = {.kind = MSG_LEASE};
-
-    arena_reset(&b->out, 0);
-    if (wire_item_unpack(t->lot->bytes, &b->out, &it, &e)) {
-        log_error("item_unreadable", "task=%" PRIu64 " error=\"%s\"", g->task_id, e.text);
-        return ERR_FORMAT;
-    }
-    m.lease = (struct lease){.task = g->task_id, .epoch = g->epoch, .job = task_job(t)->id, .index = t->index, .budget_ms = LEASE_BUDGET_MS,
-                             .spec = it.spec};
-    m.lease.spec.seed = task_seed(t);
-    if (!it.spec.model.len) m.lease.spec.model = str_of(task_job(t)->model);
-    return broker_send(b, g->worker->peer, &g->worker->route, &m);
-}
-
-static void on_leases(void *ctx, int rc, const struct err *e)
-{
-    struct leases *l = ctx;
-    struct broker *b = l->b;
-    int64_t        now = now_ms();
-
-    if (rc) broker_fail(b, e);
-    for (size_t i = 0; !rc && i < l->n; i++) {
-        struct task   *t = book_task(&b->book, l->held[i].task);
-        struct worker *w;
-        int            sent;
-
-        if (!t || !t->grant || t->grant->epoch != l->held[i].epoch || !t->grant->worker) continue; /* canceled, lost, ... meanwhile */
-        w = t->grant->worker;
-        sent = send_lease(b, t);
-        if (sent == 0) {
-            t->grant->sent = true;
-            b->stats.tasks_leased++;
-        } else if (sent == ERR_NOTFOUND) {
-            broker_worker_gone(b, w, "its connection is gone", now);
-        } else {
-            struct journal_req *r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
-
-            broker_unlease(b, t, false);
-            broker_requeue(b, r, t, UNSENT_RETRY_MS, now);
-            broker_commit(b, r);
-        }
-    }
-    free(l);
-}
-
-void broker_settle(struct broker *b, int64_t now)
-{
-    struct pair         pair;
-    struct leases      *l = NULL;
-    struct journal_req *r = NULL;
-
-    if (b->stopping || b->disk_low) return;
-    queue_ripen(&b->queue, now);
-    while ((!l || l->n < PAIRS_A_TURN) && dispatch_next(&b->queue, &b->roster, now, &pair)) {
-        struct task *t = pair.task;
-        struct job  *j = task_job(t);
-
-        if (!l) {
-            l = calloc(1, sizeof *l);
-            if (!l) abort();
-            l->b = b;
-            r = journal_req(JOURNAL_WAL, on_leases, l);
-        }
-        if (!t->lot->lane->model.len && !j->model[0]) { /* the farm's default, pinned for the job */
-            snprintf(j->model, sizeof j->model, "%.*s", (int)pair.model.len, pair.model.at);
-            broker_put_job(r, j, false);
-        }
-        t->leases++;
-        snprintf(task_outcome(t)->worker, sizeof t->out->worker, "%s", pair.worker->name);
-        roster_grant(pair.worker, t, journal_boot_id(b->journal) << 32 | ++b->n_epochs, now);
-        task_move(&b->book, t, TASK_RUNNING);
-        broker_put_task(r, t);
-        l->held[l->n++] = (struct held){t->grant->task_id, t->grant->epoch};
-    }
-    if (l) journal_send(b->journal, r);
 }
 
 /* ---- sessions ---- */
@@ -397,6 +304,18 @@ static void on_message(void *ctx, struct peer *p, int64_t now)
     broker_settle(b, now);
 }
 
+static void stop_when_quiet(struct broker *b);
+
+static void on_synced(void *ctx, int fd, int64_t now)
+{
+    struct broker *b = ctx;
+
+    (void)fd;
+    syncer_reap(b->syncer);
+    stop_when_quiet(b);
+    broker_settle(b, now);
+}
+
 static void on_journal(void *ctx, int fd, int64_t now)
 {
     struct broker *b = ctx;
@@ -496,6 +415,14 @@ static void on_stopped(void *ctx, int rc, const struct err *e)
         loop_stop(b->loop);
 }
 
+/* All that was begun is made durable, written and answered before the end: first the results, then the rows. */
+static void stop_when_quiet(struct broker *b)
+{
+    if (!b->stopping || b->drained || syncer_n(b->syncer)) return;
+    b->drained = true;
+    journal_send(b->journal, journal_req(JOURNAL_SYNC, on_stopped, b));
+}
+
 static void on_signal(void *ctx, int signo, int64_t now)
 {
     struct broker  *b = ctx;
@@ -511,7 +438,7 @@ static void on_signal(void *ctx, int signo, int64_t now)
     b->stopping = true;
     b->stop_by_ms = now + STOP_MS;
     HASH_ITER(hh, b->session, s, next) broker_send(b, s->peer, &s->route, &m);
-    journal_send(b->journal, journal_req(JOURNAL_SYNC, on_stopped, b)); /* all that was begun is written, and answered, before this */
+    stop_when_quiet(b);
 }
 
 /* ---- opening and closing ---- */
@@ -541,7 +468,9 @@ int broker_open(struct broker **out, const struct broker_conf *c, struct err *e)
         goto done;
     }
     if ((rc = loop_open(&b->loop, e)) || (rc = loop_signal(b->loop, on_signal, b, e))) goto done; /* before any thread */
-    if ((rc = journal_open(&b->journal, c->data, e)) || (rc = spool_open(&b->spool, c->data, e)) || (rc = restore_all(b, e))) goto done;
+    if ((rc = journal_open(&b->journal, c->data, e)) || (rc = spool_open(&b->spool, c->data, e)) || (rc = syncer_open(&b->syncer, e)) ||
+        (rc = restore_all(b, e)))
+        goto done;
     b->grace = b->roster.orphans != NULL;
     b->grace_until_ms = now + RESTART_GRACE_MS;
     if ((rc = journal_start(b->journal, e))) goto done;
@@ -549,6 +478,7 @@ int broker_open(struct broker **out, const struct broker_conf *c, struct err *e)
         rc = peer_bind(&b->peer[b->n_peers], c->listen[b->n_peers], &(struct peer_opts){.insecure = c->insecure}, e);
     if (rc) goto done;
     loop_fd(b->loop, journal_fd(b->journal), on_journal, b);
+    loop_fd(b->loop, syncer_fd(b->syncer), on_synced, b);
     for (size_t i = 0; i < b->n_peers; i++) loop_peer(b->loop, b->peer[i], on_message, b);
     loop_timer(b->loop, TICK_MS, on_tick, b);
     loop_timer(b->loop, PROGRESS_MS, on_progress_tick, b);
@@ -583,7 +513,8 @@ void broker_close(struct broker *b)
     struct grant   *g, *next_grant;
 
     if (!b) return;
-    b->closing = true; /* what the journal could not finish comes back now, and is nobody's failure */
+    b->closing = true; /* what could not be finished comes back now, and is nobody's failure */
+    syncer_close(b->syncer);
     journal_close(b->journal);
     transfer_release(b);
     if (b->n_peers) sleep_ms(50); /* the last answers leave */

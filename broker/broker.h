@@ -3,7 +3,7 @@
  *   broker_open(&b, &conf, &e); code = broker_run(b, &e); broker_close(b); peer_shutdown();
  *
  * One loop thread owns everything here; the journal's thread sees only requests. Rooms behind this header: broker.c (start, loop, sessions,
- * dispatch, promises), broker_client.c and broker_worker.c (one handler per message kind), broker_info.c (job_info, task_info and
+ * promises), broker_lease.c (dispatch), broker_client.c and broker_worker.c (one handler per message kind), broker_info.c (job_info, task_info and
  * progress for people), transfer.c (uploads and downloads), restore.c (from the journal at the start; what time takes away).
  * The pattern of every handler that changes something: move the memory (task_move), put the rows into one journal request, and let the
  * promise - the answer - leave when that request is durable. Memory runs ahead of the disk; what is shown does not (book_durable).
@@ -18,6 +18,7 @@
 #include "broker/roster.h"
 #include "broker/spool.h"
 #include "broker/stats.h"
+#include "broker/syncer.h"
 #include "proto/loop.h"
 
 #define EXIT_DISK           74 /* EX_IOERR: the journal or the spool failed */
@@ -70,6 +71,7 @@ struct broker {
     struct roster      roster;
     struct spool       spool;
     struct journal    *journal;
+    struct syncer     *syncer;
     struct loop       *loop;
     struct peer       *peer[LISTEN_MAX];
     size_t             n_peers;
@@ -85,7 +87,7 @@ struct broker {
     uint32_t           n_epochs; /* given since this start */
     int64_t            grace_until_ms, tick_ms, purge_ms, stop_by_ms;
     int                pump_timer;
-    bool               grace, stopping, closing;
+    bool               grace, stopping, closing, drained; /* drained: stopping, and the journal was asked to say when it is through */
     bool               disk_low; /* seen at the last tick: nothing more is leased, whose result could not be kept */
     int                exit_code;
     struct err         fatal;
@@ -148,7 +150,7 @@ int  upload_begin(struct broker *b, const struct ask *a, struct msg *ok); /* of 
 bool upload_active(const struct broker *b, uint64_t task, const struct worker *w);
 void upload_forget(struct broker *b, uint64_t task, const struct worker *w); /* task 0: all of w; w NULL: all of the task */
 void download_forget(struct broker *b, const struct session *s);
-void transfer_release(struct broker *b); /* after the journal is closed: its thread may be at work on an upload */
+void transfer_release(struct broker *b); /* after the syncer is closed: its threads may be at work on an upload */
 void transfer_pump(void *ctx, int64_t now_ms); /* a loop_timer_f: downloads that found a full queue */
 
 #endif

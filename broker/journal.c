@@ -1,6 +1,6 @@
 /* journal.c - requests, the journal's thread, group commit, completions back to the loop.
  * Believes: J1-J6 of journal.h. While one commit is in its fsync the next requests collect: the batch sizes itself.
- * Not here: SQL (journal_db.c), meaning (broker.c), images (spool.c). */
+ * Not here: SQL (journal_db.c), meaning (broker.c), images (spool.c, syncer.c). */
 #include "broker/journal.h"
 
 #include <assert.h>
@@ -73,16 +73,6 @@ static void die(struct journal *j, const struct err *e)
     j->dead_err = *e;
 }
 
-static void prepare(struct journal *j, struct list *l)
-{
-    for (struct journal_req *r = l->first; r; r = r->next) {
-        if (!r->prepare || j->dead) continue;
-        r->rc = r->prepare(r->prepare_ctx, &r->err);
-        r->prepare = NULL;
-        if (r->rc && r->rc != ERR_LIMIT) die(j, &r->err);
-    }
-}
-
 static void hand_back(struct journal *j, struct list *l)
 {
     struct journal_req *r;
@@ -108,7 +98,7 @@ static void refuse_new(struct journal *j, struct list *l, const struct err *e)
     struct journal_req *r;
 
     while ((r = list_take(l))) {
-        if (r->mode == JOURNAL_NEW && r->rc == 0) {
+        if (r->mode == JOURNAL_NEW) {
             r->rc = ERR_LIMIT;
             r->err = *e;
         }
@@ -125,7 +115,6 @@ static void write_list(struct journal *j, struct list *l)
     uint64_t   n_ops = 0, n_requests = 0;
     int        rc;
 
-    prepare(j, l);
     do {
         n_ops = 0;
         rc = j->dead ? ERR_IO : db_commit(j->db, l->first, &n_ops, &e);
@@ -298,12 +287,6 @@ struct journal_req *journal_req(enum journal_mode mode, journal_done_f *done, vo
 void *journal_ctx(const struct journal_req *r)
 {
     return r->ctx;
-}
-
-void journal_prepare(struct journal_req *r, journal_prepare_f *f, void *ctx)
-{
-    r->prepare = f;
-    r->prepare_ctx = ctx;
 }
 
 static struct op *op_new(struct journal_req *r, enum op_kind kind, size_t mem_bytes)

@@ -8,7 +8,7 @@
  *   J1 A completion says 0 only after the request's transaction was fsynced (JOURNAL_SYNC), or is at least in the WAL, safe from
  *      kill -9 (leases: losing one in a power cut is harmless, its epoch never comes again).
  *   J2 Requests are written in the order they were sent, each wholly in one transaction; completions come in that order.
- *   J3 A request's prepare() - a blob made durable - succeeded before its rows, and before any request sent after its completion.
+ *   J3 A row that names a blob is sent only when the blob is durable under its name (syncer.c ran spool_commit()).
  *   J4 boot_id is one more at every open, durable before journal_open() returns. Job ids and seq only grow.
  *   J5 After the first I/O or corruption error nothing is ever completed with 0 again: journal_reap() hands ERR_IO to everybody.
  *   J6 A full disk refuses new work only: a JOURNAL_NEW request completes with ERR_LIMIT; all others wait and are tried again
@@ -70,7 +70,6 @@ struct journal_reader { /* rows come as: jobs; batches and items by task order; 
 };
 
 typedef void journal_done_f(void *ctx, int rc, const struct err *e);
-typedef int  journal_prepare_f(void *ctx, struct err *e); /* on the journal's thread; ERR_LIMIT: the disk is full; else fatal */
 
 /* ERR_BUSY: another broker has the folder (the sentence names its pid). ERR_FORMAT: damaged. The folder is made when missing. */
 int  journal_open(struct journal **out, const char *dir, struct err *e);
@@ -90,7 +89,6 @@ void           journal_reap(struct journal *j);           /* calls the completio
 
 struct journal_req *journal_req(enum journal_mode mode, journal_done_f *done, void *ctx);
 void *journal_ctx(const struct journal_req *r);
-void journal_prepare(struct journal_req *r, journal_prepare_f *f, void *ctx);
 void journal_put_job(struct journal_req *r, const struct job_row *row);     /* inserts or replaces; strs are copied */
 void journal_put_batch(struct journal_req *r, const struct batch_row *row); /* inserts */
 void journal_put_item(struct journal_req *r, const struct item_row *row);   /* inserts */

@@ -220,7 +220,7 @@ int db_commit(struct db *d, const struct journal_req *first, uint64_t *n_ops, st
 
     for (const struct journal_req *r = first; r; r = r->next) {
         full |= r->mode != JOURNAL_WAL && r->op;
-        any |= r->op != NULL && r->rc == 0;
+        any |= r->op != NULL;
     }
     if (!any) return 0;
     if (full != d->sync_full && (rc = run(d, full ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL", "setting synchronous", e)))
@@ -229,7 +229,7 @@ int db_commit(struct db *d, const struct journal_req *first, uint64_t *n_ops, st
     if ((rc = run(d, "BEGIN IMMEDIATE", "beginning", e))) return rc;
     rc = SQLITE_OK;
     for (const struct journal_req *r = first; r && rc == SQLITE_OK; r = r->next)
-        for (const struct op *o = r->rc ? NULL : r->op; o && rc == SQLITE_OK; o = o->next, ++*n_ops) rc = write_op(d, o);
+        for (const struct op *o = r->op; o && rc == SQLITE_OK; o = o->next, ++*n_ops) rc = write_op(d, o);
     if (rc == SQLITE_OK) rc = sqlite3_exec(d->db, "COMMIT", NULL, NULL, NULL);
     if (rc == SQLITE_OK) return 0;
     rc = db_err(d, rc, "committing", e);
@@ -264,7 +264,8 @@ int db_tidy(struct db *d, struct err *e)
     int rc;
 
     if ((int64_t)d->wal_pages * 4096 <= CHECKPOINT_BYTES) return 0;
-    rc = sqlite3_wal_checkpoint_v2(d->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    /* RESTART, not TRUNCATE: a file that does not grow again needs no journal commit of its filesystem for every fdatasync */
+    rc = sqlite3_wal_checkpoint_v2(d->db, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
     if (rc == SQLITE_OK) {
         d->wal_pages = 0;
         ballast_make(d);

@@ -24,8 +24,6 @@ struct journal_req {
     enum journal_mode   mode;
     journal_done_f     *done;
     void               *ctx;
-    journal_prepare_f  *prepare;
-    void               *prepare_ctx;
     struct op          *op, *op_last;
     int                 rc;
     struct err          err;
@@ -38,7 +36,7 @@ struct db;
 int  db_open(struct db **out, const char *dir, struct err *e);
 void db_close(struct db *d);
 int  db_load(struct db *d, const struct journal_reader *r, struct err *e);
-/* All requests of the chain with rc 0 in one transaction. ERR_LIMIT: the disk is full and nothing was written; other errors are for good. */
+/* All requests of the chain in one transaction. ERR_LIMIT: the disk is full and nothing was written; other errors are for good. */
 int  db_commit(struct db *d, const struct journal_req *first, uint64_t *n_ops, struct err *e);
 /* Copies the WAL back when it is due. A full disk is no error: later. */
 int  db_tidy(struct db *d, struct err *e);

@@ -31,17 +31,13 @@ static void path_of(const struct spool *s, const uint8_t sha256[32], char *path,
 
 int spool_open(struct spool *s, const char *dir, struct err *e)
 {
-    char path[4096];
-    int  rc = file_join(s->dir, sizeof s->dir, dir, "blobs", e);
+    int rc = file_join(s->dir, sizeof s->dir, dir, "blobs", e);
 
     s->os = (struct spool_os){write, fsync, rename};
     s->blob = NULL;
     s->n_temp = 0;
     if (rc == 0) rc = file_make_folder(s->dir, e);
-    for (int i = 0; rc == 0 && i < 256; i++) { /* all folders now: later only files appear */
-        snprintf(path, sizeof path, "%s/%02x", s->dir, i);
-        if (mkdir(path, 0777) && errno != EEXIST) rc = err_errno(e, ERR_IO, "making the folder %s", path);
-    }
+    for (int i = 0; i < 256; i++) atomic_init(&s->folder[i], false);
     return rc;
 }
 
@@ -64,6 +60,24 @@ static int disk_err(struct err *e, const char *what, const char *path)
     return err_errno(e, full ? ERR_LIMIT : ERR_IO, "%s %s", what, path);
 }
 
+static int make_temp(struct spool_put *put, struct err *e)
+{
+    put->fd = open(put->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+    return put->fd < 0 ? disk_err(e, "creating", put->temp) : 0;
+}
+
+static int write_all(struct spool_put *put, struct str bytes, struct err *e)
+{
+    for (size_t done = 0; done < bytes.len;) {
+        ssize_t n = put->spool->os.write(put->fd, bytes.at + done, bytes.len - done);
+
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return disk_err(e, "writing", put->temp);
+        done += (size_t)n;
+    }
+    return 0;
+}
+
 int spool_begin(struct spool *s, const struct part *p, struct spool_put **out, struct err *e)
 {
     struct spool_put *put = calloc(1, sizeof *put);
@@ -75,9 +89,9 @@ int spool_begin(struct spool *s, const struct part *p, struct spool_put **out, s
     sha256_init(&put->sha);
     path_of(s, p->sha256, put->path, sizeof put->path);
     snprintf(put->temp, sizeof put->temp, "%s/%llu.tmp", s->dir, (unsigned long long)++s->n_temp);
-    put->fd = open(put->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (put->fd < 0) {
-        rc = disk_err(e, "creating", put->temp);
+    put->fd = -1;
+    if (p->size_bytes <= SPOOL_MEM_BYTES && !(put->mem = malloc((size_t)p->size_bytes))) abort();
+    if (!put->mem && (rc = make_temp(put, e))) {
         free(put);
         return rc;
     }
@@ -88,19 +102,18 @@ int spool_begin(struct spool *s, const struct part *p, struct spool_put **out, s
 
 int spool_write(struct spool_put *put, uint64_t offset, struct str bytes, struct err *e)
 {
+    int rc;
+
     if (offset != put->have_bytes)
         return err_set(e, ERR_PROTO, "a chunk at offset %llu came where %llu was due", (unsigned long long)offset,
                        (unsigned long long)put->have_bytes);
     if (bytes.len > put->part.size_bytes - put->have_bytes)
         return err_set(e, ERR_PROTO, "a chunk runs past the %llu bytes offered", (unsigned long long)put->part.size_bytes);
     sha256_put(&put->sha, bytes.at, bytes.len);
-    for (size_t done = 0; done < bytes.len;) {
-        ssize_t n = put->spool->os.write(put->fd, bytes.at + done, bytes.len - done);
-
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return disk_err(e, "writing", put->temp);
-        done += (size_t)n;
-    }
+    if (put->mem)
+        memcpy(put->mem + put->have_bytes, bytes.at, bytes.len);
+    else if ((rc = write_all(put, bytes, e)))
+        return rc;
     put->have_bytes += bytes.len;
     return 0;
 }
@@ -118,32 +131,54 @@ int spool_check(struct spool_put *put, struct err *e)
     return 0;
 }
 
+static int sync_folder(const struct spool_os *os, const char *folder, struct err *e)
+{
+    int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
+
+    if (dir < 0 || os->fsync(dir)) rc = disk_err(e, "syncing the folder", folder);
+    if (dir >= 0) close(dir);
+    return rc;
+}
+
+/* The folder of put, durable itself: whoever does not know that it is syncs its name, also when another made it a moment ago. */
+static int make_folder(struct spool_put *put, const char *folder, struct err *e)
+{
+    struct spool *s = put->spool;
+    atomic_bool  *known = &s->folder[put->part.sha256[0]];
+    int           rc;
+
+    if (atomic_load(known)) return 0;
+    if (mkdir(folder, 0777) && errno != EEXIST) return disk_err(e, "making the folder", folder);
+    rc = sync_folder(&s->os, s->dir, e);
+    if (rc == 0) atomic_store(known, true);
+    return rc;
+}
+
 int spool_commit(struct spool_put *put, struct err *e)
 {
     const struct spool_os *os = &put->spool->os;
     char                   folder[4096];
-    int                    dir = -1, rc = 0;
+    int                    rc;
 
     assert(put->checked);
     snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(put->path, '/') - put->path), put->path);
-    if (os->fsync(put->fd)) {
-        rc = disk_err(e, "syncing", put->temp);
-    } else if (os->rename(put->temp, put->path)) {
-        rc = disk_err(e, "naming", put->path);
-    } else if ((dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 || os->fsync(dir)) {
-        rc = disk_err(e, "syncing the folder", folder);
-    } else {
-        put->committed = true;
-    }
-    if (dir >= 0) close(dir);
+    if (put->mem && ((rc = make_temp(put, e)) || (rc = write_all(put, (struct str){put->mem, (size_t)put->part.size_bytes}, e)))) return rc;
+    if ((rc = make_folder(put, folder, e))) return rc;
+    if (os->fsync(put->fd)) return disk_err(e, "syncing", put->temp);
+    if (os->rename(put->temp, put->path)) return disk_err(e, "naming", put->path);
+    rc = sync_folder(os, folder, e);
+    put->committed = rc == 0;
     return rc;
 }
 
 void spool_end(struct spool_put *put)
 {
     if (!put) return;
-    close(put->fd);
-    if (!put->committed) unlink(put->temp);
+    if (put->fd >= 0) {
+        close(put->fd);
+        if (!put->committed) unlink(put->temp);
+    }
+    free(put->mem);
     spool_unref(put->spool, put->part.sha256);
     free(put);
 }

@@ -1,16 +1,18 @@
 /* spool.h - finished images waiting for their client: DIR/blobs/ab/<sha256>, named by their content.
  *
  *   spool_begin(&s, &part, &put, &e); spool_write(put, 0, bytes, &e) ...; spool_check(put, &e);     loop thread
- *   spool_commit(put, &e);                                                                           journal thread
+ *   spool_commit(put, &e);                                                                           any thread (syncer.c)
  *   spool_end(put);                                                                                  loop thread
  *
  * Invariants: P1 a file under its final name has the bytes of its name: it was hashed while received, fsynced, then renamed, and the folder
  *   fsynced, before any row speaks of it.  P2 a file is removed only when nobody counts on it (spool_ref), after the journal forgot it.
  *   P3 what stands in DIR/blobs without being counted is an orphan of a crash: spool_sweep() at boot removes it.
+ * The 256 folders are made with their first file: a farm of one's own would make and remove them all for one picture.
  * Not here: which task a blob belongs to, when its retention ends (broker.c). */
 #ifndef BROKER_SPOOL_H
 #define BROKER_SPOOL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -18,6 +20,8 @@
 #include "base/hash.h"
 #include "base/str.h"
 #include "proto/msg.h"
+
+#define SPOOL_MEM_BYTES (64 << 10) /* received into memory: making a file may wait for the disk, and the loop must not */
 
 struct blob;
 
@@ -32,6 +36,7 @@ struct spool {
     struct spool_os os;
     struct blob    *blob; /* by content: how many rows count on it */
     uint64_t        n_temp;
+    atomic_bool     folder[256]; /* there, and its name durable: seen by this process */
 };
 
 struct spool_put {
@@ -39,7 +44,8 @@ struct spool_put {
     struct part   part;
     struct sha256 sha;
     uint64_t      have_bytes;
-    int           fd;
+    int           fd;  /* -1: no file yet */
+    char         *mem; /* of a part up to SPOOL_MEM_BYTES; NULL: it is written as it comes */
     bool          checked, committed;
     char          temp[4096], path[4096];
 };

@@ -1,6 +1,6 @@
 /* transfer.c - bytes of results: uploads from workers into the spool, downloads from the spool to clients.
  * Believes: a slow peer costs what its credit allows and no more; a full queue is tried again in a moment; bytes that do not have their
- * SHA-256 never leave. Uploads are written as they come and made durable by the journal's thread, before any row names them.
+ * SHA-256 never leave. Uploads are written as they come and made durable by the syncer's threads, before any row names them.
  * Not here: what a result means (broker_worker.c), files (spool.c). */
 #include "broker/broker.h"
 
@@ -24,7 +24,7 @@ struct upload { /* an OFFER said UPLOAD to */
     uint64_t          granted_bytes; /* credit given for the current part */
     struct spool_put *put[PARTS_MAX];
     size_t            at; /* the part that comes now */
-    bool              finishing; /* the journal's thread makes it durable */
+    bool              finishing; /* a thread of the syncer makes it durable */
     struct peer      *peer;
     struct route      from;
     const struct worker *worker; /* only compared */
@@ -117,7 +117,7 @@ int upload_begin(struct broker *b, const struct ask *a, struct msg *ok)
     return 0;
 }
 
-static int make_durable(void *ctx, struct err *e) /* journal's thread */
+static int make_durable(void *ctx, struct err *e) /* on a thread of the syncer */
 {
     struct upload *u = ctx;
     int            rc = 0;
@@ -143,9 +143,8 @@ static void on_durable(void *ctx, int rc, const struct err *e)
 /* The current part is all there. */
 static int part_over(struct broker *b, struct upload *u, struct err *e)
 {
-    struct msg          m = {.kind = MSG_CREDIT};
-    struct journal_req *r;
-    int                 rc = spool_check(u->put[u->at], e);
+    struct msg m = {.kind = MSG_CREDIT};
+    int        rc = spool_check(u->put[u->at], e);
 
     if (rc == ERR_FORMAT) b->stats.results_damaged++;
     if (rc) return rc;
@@ -156,9 +155,7 @@ static int part_over(struct broker *b, struct upload *u, struct err *e)
         return 0;
     }
     u->finishing = true;
-    r = journal_req(JOURNAL_SYNC, on_durable, u);
-    journal_prepare(r, make_durable, u);
-    journal_send(b->journal, r);
+    syncer_put(b->syncer, make_durable, on_durable, u);
     return 0;
 }
 

@@ -369,55 +369,6 @@ static void test_every_call_fails(void **state)
     fail_msg("the faults never ran out");
 }
 
-static int n_prepared;
-
-static int prepare_ok(void *ctx, struct err *e)
-{
-    (void)ctx, (void)e;
-    n_prepared++;
-    return 0;
-}
-static int prepare_full(void *ctx, struct err *e)
-{
-    (void)ctx;
-    return err_set(e, ERR_LIMIT, "full");
-}
-static int prepare_broken(void *ctx, struct err *e)
-{
-    (void)ctx;
-    return err_set(e, ERR_IO, "broken");
-}
-
-/* J3, and its failures: a full disk concerns one request, a broken one everybody. */
-static void test_prepare(void **state)
-{
-    static journal_prepare_f *const f[] = {prepare_ok, prepare_full, prepare_broken};
-    static const int                want[] = {0, ERR_LIMIT, ERR_IO};
-    struct tmp                      t;
-    struct journal                 *j;
-    struct waiting                  w = {0};
-
-    (void)state;
-    tmp_open(&t);
-    j = open_journal(t.dir);
-    start(j);
-    for (int i = 0; i < 3; i++) {
-        struct journal_req *r = req(&w, JOURNAL_SYNC, i);
-
-        journal_prepare(r, f[i], NULL);
-        journal_put_task(r, &(struct task_row){.task = (uint64_t)(i + 1) << 20, .state = TASK_QUEUED, .worker = str_of(""), .error = str_of("")});
-        journal_send(j, r);
-        wait_for(j, &w, i + 1);
-        assert_int_equal(w.last_rc, want[i]);
-    }
-    assert_int_equal(n_prepared, 1);
-    journal_close(j);
-    j = open_journal(t.dir);
-    assert_int_equal(load(j).n_tasks, 1);
-    journal_close(j);
-    tmp_close(&t);
-}
-
 /* J6: full, new work is refused and the rest waits; when there is room again, it is written, in order. */
 static void test_full(void **state)
 {
@@ -562,7 +513,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reopen_equals), cmocka_unit_test(test_ids_only_grow),    cmocka_unit_test(test_one_at_a_time),
-        cmocka_unit_test(test_every_call_fails), cmocka_unit_test(test_prepare),       cmocka_unit_test(test_full),
+        cmocka_unit_test(test_every_call_fails), cmocka_unit_test(test_full),
         cmocka_unit_test(test_kill),          cmocka_unit_test(test_damage_is_seen),   cmocka_unit_test(test_file_is_garbage),
     };
 
