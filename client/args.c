@@ -331,7 +331,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case O_PRECISION:
         return precision(p, arg);
     case O_THREADS:
-        return number(p, "threads", arg, 1, 4096, &a->n_threads);
+        return number(p, "threads", arg, 1, 1024, &a->n_threads);
     case O_WORKERS:
         return number(p, "workers", arg, 1, LOCAL_WORKERS_MAX, &a->n_workers);
     case O_LISTEN:

@@ -9,7 +9,7 @@
 
 #include "proto/check.h"
 
-#define THREADS_MAX 4096
+#define THREADS_MAX 1024 /* the engine's own bound */
 
 const char *argp_program_version = "zfarm-worker " ZFARM_VERSION;
 
