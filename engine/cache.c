@@ -16,7 +16,7 @@ struct cache_row {
 void cache_init(struct cache *c, int n_max)
 {
     assert(n_max >= 0 && n_max <= CACHE_EMBEDS_MAX);
-    *c = (struct cache){ .n_max = n_max ? n_max : CACHE_EMBEDS_DEFAULT };
+    *c = (struct cache){.n_max = n_max ? n_max : CACHE_EMBEDS_DEFAULT};
 }
 
 static void drop(struct cache *c, struct cache_row *row)
@@ -28,16 +28,14 @@ static void drop(struct cache *c, struct cache_row *row)
 
 void cache_release(struct cache *c)
 {
-    while (c->rows)
-        drop(c, c->rows);
+    while (c->rows) drop(c, c->rows);
 }
 
 struct embed *cache_take(struct cache *c, const uint8_t key[SHA256_BYTES])
 {
     struct cache_row *row;
     HASH_FIND(hh, c->rows, key, SHA256_BYTES, row);
-    if (!row)
-        return NULL;
+    if (!row) return NULL;
     HASH_DEL(c->rows, row); /* to the end */
     HASH_ADD_KEYPTR(hh, c->rows, row->embed->key, SHA256_BYTES, row);
     row->embed->n_refs++;
@@ -48,12 +46,9 @@ void cache_put(struct cache *c, struct embed *p)
 {
     struct cache_row *row;
     HASH_FIND(hh, c->rows, p->key, SHA256_BYTES, row);
-    if (row)
-        return;
-    while (HASH_COUNT(c->rows) >= (unsigned)c->n_max)
-        drop(c, c->rows);
-    if (!(row = calloc(1, sizeof *row)))
-        return;
+    if (row) return;
+    while (HASH_COUNT(c->rows) >= (unsigned)c->n_max) drop(c, c->rows);
+    if (!(row = calloc(1, sizeof *row))) return;
     row->embed = p;
     p->n_refs++;
     HASH_ADD_KEYPTR(hh, c->rows, p->key, SHA256_BYTES, row);
@@ -61,11 +56,9 @@ void cache_put(struct cache *c, struct embed *p)
 
 void embed_free(struct embed *p)
 {
-    if (!p || --p->n_refs > 0)
-        return;
+    if (!p || --p->n_refs > 0) return;
     assert(p->n_refs == 0);
-    if (p->d)
-        dev_free(p->d, &p->caption);
+    if (p->d) dev_free(p->d, &p->caption);
     free(p->raw);
     free(p);
 }

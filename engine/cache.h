@@ -26,9 +26,9 @@ struct embed {
     struct dev   *d;
     uint8_t       key[SHA256_BYTES]; /* of the ids */
     int64_t       n_tok, n_feat;
-    float        *raw;               /* host [n_tok, n_feat] */
-    struct tensor caption;           /* [padded n_tok, dim] of act_type: refined caption, when has_caption */
-    bool          has_caption;       /* the engine that made it has the image part */
+    float        *raw;         /* host [n_tok, n_feat] */
+    struct tensor caption;     /* [padded n_tok, dim] of act_type: refined caption, when has_caption */
+    bool          has_caption; /* the engine that made it has the image part */
 };
 
 struct cache_row;
@@ -42,6 +42,6 @@ void          cache_init(struct cache *c, int n_max); /* n_max 0: CACHE_EMBEDS_D
 void          cache_release(struct cache *c);
 struct embed *cache_take(struct cache *c, const uint8_t key[SHA256_BYTES]);
 /* Without memory the embed is simply not kept. */
-void          cache_put(struct cache *c, struct embed *p);
+void cache_put(struct cache *c, struct embed *p);
 
 #endif

@@ -28,7 +28,7 @@ struct text_conf { /* text_encoder/config.json: Qwen3 */
     double rope_theta;
 };
 
-struct dit_conf { /* transformer/config.json: ZImageTransformer2DModel */
+struct dit_conf {                                             /* transformer/config.json: ZImageTransformer2DModel */
     int    dim, n_layers, n_refiners, n_heads, head_dim, ffn; /* ffn = floor(dim * 8 / 3) */
     int    channels, patch, cap_feat_dim;
     int    axes_dims[3], axes_lens[3]; /* t, h, w: rotary dims and number of positions */
@@ -37,7 +37,7 @@ struct dit_conf { /* transformer/config.json: ZImageTransformer2DModel */
     double rope_theta;
 };
 
-struct vae_conf { /* vae/config.json: AutoencoderKL, the decoder half */
+struct vae_conf {                             /* vae/config.json: AutoencoderKL, the decoder half */
     int   n_levels, channels[VAE_LEVELS_MAX]; /* block_out_channels; the decoder walks them from the last to the first */
     int   layers_per_block, n_groups, latent_channels;
     float scaling, shift;

@@ -31,8 +31,7 @@ static float guide(const struct denoise *n, const struct tensor *z, float t, str
     op_axpy(d, pred, n->gen->guidance, &diff);
     if (n->gen->cfg_norm > 0) {
         double norm = sqrt(op_sum_squares(d, pred)), most = pos_norm * (double)n->gen->cfg_norm;
-        if (norm > most)
-            factor = (float)(most / norm);
+        if (norm > most) factor = (float)(most / norm);
     }
     dev_reset(d, mark);
     return factor;
@@ -49,14 +48,11 @@ int denoise_run(const struct denoise *n, struct tensor *z, const struct gen_hook
     for (int i = 0; i < n_steps; i++) {
         float factor = 1;
         dit_step(n->m, z, n->t[i], n->pos.caption, n->pos.rope, &pred);
-        if (guided(n, i) || (d->measuring && n->gen->guidance > 0))
-            factor = guide(n, z, n->t[i], &pred);
+        if (guided(n, i) || (d->measuring && n->gen->guidance > 0)) factor = guide(n, z, n->t[i], &pred);
         op_axpy(d, z, -(n->sigma[i + 1] - n->sigma[i]) * factor, &pred); /* v = -pred */
-        if (d->measuring)
-            break;
+        if (d->measuring) break;
         finite = op_all_finite(d, z);
-        if ((rc = dev_sync(d, e)))
-            break;
+        if ((rc = dev_sync(d, e))) break;
         if (!finite) {
             rc = err_set(e, ERR_NAN, "the latents are not finite after pass %d of %d: the weights or the guidance are out of range", i + 1,
                          n_steps);

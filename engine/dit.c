@@ -32,8 +32,7 @@ static void load_block(struct loader *l, const struct dit_conf *c, struct dit_bl
     load2(l, &b->w1, c->ffn, dim, "%s.feed_forward.w1.weight", p);
     load2(l, &b->w2, dim, c->ffn, "%s.feed_forward.w2.weight", p);
     load2(l, &b->w3, c->ffn, dim, "%s.feed_forward.w3.weight", p);
-    if (!modulated)
-        return;
+    if (!modulated) return;
     load2(l, &b->mod_w, 4 * dim, c->adaln_dim, "%s.adaLN_modulation.0.weight", p);
     load1(l, &b->mod_b, 4 * dim, "%s.adaLN_modulation.0.bias", p);
 }
@@ -41,7 +40,7 @@ static void load_block(struct loader *l, const struct dit_conf *c, struct dit_bl
 static int load_weights(struct dit *m, struct weights *w, struct err *e)
 {
     const struct dit_conf *c = &m->conf;
-    struct loader          l = { w, m->d, e, 0 };
+    struct loader          l = {w, m->d, e, 0};
     int64_t                dim = c->dim, patch = (int64_t)c->patch * c->patch * c->channels;
 
     load2(&l, &m->x_w, dim, patch, "all_x_embedder.2-1.weight");
@@ -59,8 +58,7 @@ static int load_weights(struct dit *m, struct weights *w, struct err *e)
         load_block(&l, c, &m->noise[i], true, "noise_refiner", i);
         load_block(&l, c, &m->context[i], false, "context_refiner", i);
     }
-    for (int i = 0; i < c->n_layers; i++)
-        load_block(&l, c, &m->main[i], true, "layers", i);
+    for (int i = 0; i < c->n_layers; i++) load_block(&l, c, &m->main[i], true, "layers", i);
     load2(&l, &m->final_mod_w, dim, c->adaln_dim, "all_final_layer.2-1.adaLN_modulation.1.weight");
     load1(&l, &m->final_mod_b, dim, "all_final_layer.2-1.adaLN_modulation.1.bias");
     load2(&l, &m->final_w, patch, dim, "all_final_layer.2-1.linear.weight");
@@ -73,8 +71,7 @@ int dit_open(struct dit **out, const struct dit_conf *conf, struct weights *w, s
     struct dit *m = calloc(1, sizeof *m);
     int         rc;
 
-    if (!m)
-        return err_set(e, ERR_NOMEM, "no memory for the transformer");
+    if (!m) return err_set(e, ERR_NOMEM, "no memory for the transformer");
     m->conf = *conf;
     m->d = d;
     m->noise = calloc((size_t)(2 * conf->n_refiners + conf->n_layers), sizeof *m->noise);
@@ -84,8 +81,7 @@ int dit_open(struct dit **out, const struct dit_conf *conf, struct weights *w, s
     }
     m->context = m->noise + conf->n_refiners;
     m->main = m->context + conf->n_refiners;
-    if ((rc = load_weights(m, w, e)))
-        goto done;
+    if ((rc = load_weights(m, w, e))) goto done;
     *out = m;
     m = NULL;
 done:
@@ -95,8 +91,7 @@ done:
 
 void dit_free(struct dit *m)
 {
-    if (!m)
-        return;
+    if (!m) return;
     free(m->noise);
     free(m);
 }
@@ -114,7 +109,7 @@ static void modulation(struct dit *m, const struct dit_block *b, const struct te
     int64_t       dim = m->conf.dim;
     struct tensor all = dev_new2(d, DTYPE_F32, 4, dim);
     size_t        mark = dev_mark(d);
-    struct tensor y = dev_new2(d, d->act_type, 1, 4 * dim), rows = tensor_view(&y, 2, (int64_t[]){ 4, dim });
+    struct tensor y = dev_new2(d, d->act_type, 1, 4 * dim), rows = tensor_view(&y, 2, (int64_t[]){4, dim});
 
     op_linear(d, &y, c, &b->mod_w, &b->mod_b);
     op_copy(d, &all, &rows);
@@ -137,8 +132,7 @@ static void attention(struct dit *m, const struct dit_block *b, const struct mod
     struct tensor qh = tensor_heads(&q, heads), kh = tensor_heads(&k, heads), vh = tensor_heads(&v, heads), ah = tensor_heads(&a, heads);
 
     op_rms_norm(d, &h, x, &b->attn_norm1, m->conf.norm_eps);
-    if (b->modulated)
-        op_scale_rows(d, &h, &mod->scale_attn);
+    if (b->modulated) op_scale_rows(d, &h, &mod->scale_attn);
     op_linear(d, &q, &h, &b->wq, NULL);
     op_linear(d, &k, &h, &b->wk, NULL);
     op_linear(d, &v, &h, &b->wv, NULL);
@@ -166,8 +160,7 @@ static void ffn(struct dit *m, const struct dit_block *b, const struct mod *mod,
     struct tensor g = dev_new2(d, x->type, n, m->conf.ffn), up = dev_new2(d, x->type, n, m->conf.ffn);
 
     op_rms_norm(d, &h, x, &b->ffn_norm1, m->conf.norm_eps);
-    if (b->modulated)
-        op_scale_rows(d, &h, &mod->scale_ffn);
+    if (b->modulated) op_scale_rows(d, &h, &mod->scale_ffn);
     op_linear(d, &g, &h, &b->w1, NULL);
     op_linear(d, &up, &h, &b->w3, NULL);
     op_swiglu(d, &g, &up); /* g = silu(g) * up */
@@ -185,10 +178,9 @@ static void block(struct dit *m, const struct dit_block *b, const struct tensor 
                   const struct tensor *sn)
 {
     size_t     mark = dev_mark(m->d);
-    struct mod mod = { 0 };
+    struct mod mod = {0};
     assert(b->modulated == (c != NULL));
-    if (c)
-        modulation(m, b, c, &mod);
+    if (c) modulation(m, b, c, &mod);
     attention(m, b, &mod, x, cs, sn);
     ffn(m, b, &mod, x);
     dev_reset(m->d, mark);
@@ -221,8 +213,7 @@ void dit_caption(struct dit *m, const struct tensor *raw, const struct dit_rope 
 {
     assert(r->n_img == 0 && tensor_rows(raw) == r->n_cap && tensor_rows(out) == r->n_cap_padded);
     dit_embed_caption(m, raw, out);
-    for (int i = 0; i < m->conf.n_refiners; i++)
-        block(m, &m->context[i], NULL, out, &r->cos, &r->sin);
+    for (int i = 0; i < m->conf.n_refiners; i++) block(m, &m->context[i], NULL, out, &r->cos, &r->sin);
 }
 
 void dit_step(struct dit *m, const struct tensor *z, float t, const struct tensor *cap, const struct dit_rope *r, struct tensor *pred)
@@ -237,11 +228,9 @@ void dit_step(struct dit *m, const struct tensor *z, float t, const struct tenso
 
     dit_embed_time(m, t, &c);
     dit_embed_image(m, z, &image);
-    for (int i = 0; i < m->conf.n_refiners; i++)
-        block(m, &m->noise[i], &c, &image, &img_cs, &img_sn);
+    for (int i = 0; i < m->conf.n_refiners; i++) block(m, &m->noise[i], &c, &image, &img_cs, &img_sn);
     op_copy(d, &caption, cap);
-    for (int i = 0; i < m->conf.n_layers; i++)
-        block(m, &m->main[i], &c, &x, &r->cos, &r->sin);
+    for (int i = 0; i < m->conf.n_layers; i++) block(m, &m->main[i], &c, &x, &r->cos, &r->sin);
     final_layer(m, &c, &tokens, pred);
     dev_reset(d, mark);
 }

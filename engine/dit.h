@@ -18,14 +18,14 @@
 #include "engine/weights.h"
 #include "kernels/dev.h"
 
-#define DIT_PAD_TOK      32   /* SEQ_MULTI_OF */
-#define DIT_TIME_DIM     256  /* sinusoid */
-#define DIT_TIME_HIDDEN  1024
-#define DIT_QK_EPS       1e-5f
-#define DIT_FINAL_EPS    1e-6f
+#define DIT_PAD_TOK     32  /* SEQ_MULTI_OF */
+#define DIT_TIME_DIM    256 /* sinusoid */
+#define DIT_TIME_HIDDEN 1024
+#define DIT_QK_EPS      1e-5f
+#define DIT_FINAL_EPS   1e-6f
 
 struct dit_block {
-    bool          modulated; /* the context refiner's are not */
+    bool          modulated;                                    /* the context refiner's are not */
     struct tensor attn_norm1, attn_norm2, ffn_norm1, ffn_norm2; /* [dim] */
     struct tensor wq, wk, wv, wo;                               /* [dim, dim] */
     struct tensor norm_q, norm_k;                               /* [head_dim] */
@@ -36,10 +36,10 @@ struct dit_block {
 struct dit {
     struct dit_conf   conf;
     struct dev       *d;
-    struct dit_block *noise, *context, *main; /* n_refiners, n_refiners, n_layers; one allocation */
-    struct tensor     x_w, x_b, x_pad;        /* [dim, p*p*channels] [dim] [1, dim] */
-    struct tensor     cap_norm, cap_w, cap_b, cap_pad; /* [feat] [dim, feat] [dim] [1, dim] */
-    struct tensor     t1_w, t1_b, t2_w, t2_b; /* [1024, 256] [1024] [adaln, 1024] [adaln] */
+    struct dit_block *noise, *context, *main;                     /* n_refiners, n_refiners, n_layers; one allocation */
+    struct tensor     x_w, x_b, x_pad;                            /* [dim, p*p*channels] [dim] [1, dim] */
+    struct tensor     cap_norm, cap_w, cap_b, cap_pad;            /* [feat] [dim, feat] [dim] [1, dim] */
+    struct tensor     t1_w, t1_b, t2_w, t2_b;                     /* [1024, 256] [1024] [adaln, 1024] [adaln] */
     struct tensor     final_mod_w, final_mod_b, final_w, final_b; /* [dim, adaln] [dim] [p*p*channels, dim] [p*p*channels] */
 };
 
@@ -67,8 +67,8 @@ void dit_caption(struct dit *m, const struct tensor *raw, const struct dit_rope 
 void dit_step(struct dit *m, const struct tensor *z, float t, const struct tensor *cap, const struct dit_rope *r, struct tensor *pred);
 
 /* dit_embed.c for dit.c */
-void dit_embed_time(struct dit *m, float t, struct tensor *c);                /* c [1, adaln_dim] */
-void dit_embed_image(struct dit *m, const struct tensor *z, struct tensor *x); /* x [n_img_padded, dim] */
+void dit_embed_time(struct dit *m, float t, struct tensor *c);                     /* c [1, adaln_dim] */
+void dit_embed_image(struct dit *m, const struct tensor *z, struct tensor *x);     /* x [n_img_padded, dim] */
 void dit_embed_caption(struct dit *m, const struct tensor *raw, struct tensor *x); /* x [n_cap_padded, dim] */
 
 #endif

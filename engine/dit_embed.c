@@ -47,35 +47,31 @@ static void put_row(const struct dit_conf *c, float *cs, float *sn, int64_t row,
 static void put_rows(const struct dit_conf *c, const struct dit_rope *r, int64_t n_w, float *cs, float *sn)
 {
     int64_t row = 0;
-    for (int64_t i = 0; i < r->n_img; i++)
-        put_row(c, cs, sn, row++, (int64_t[]){ r->n_cap_padded + 1, i / n_w, i % n_w });
-    while (row < r->n_img_padded)
-        put_row(c, cs, sn, row++, (int64_t[]){ 0, 0, 0 });
-    for (int64_t i = 0; i < r->n_cap_padded; i++)
-        put_row(c, cs, sn, row++, (int64_t[]){ 1 + i, 0, 0 });
+    for (int64_t i = 0; i < r->n_img; i++) put_row(c, cs, sn, row++, (int64_t[]){r->n_cap_padded + 1, i / n_w, i % n_w});
+    while (row < r->n_img_padded) put_row(c, cs, sn, row++, (int64_t[]){0, 0, 0});
+    for (int64_t i = 0; i < r->n_cap_padded; i++) put_row(c, cs, sn, row++, (int64_t[]){1 + i, 0, 0});
 }
 
 void dit_rope_shape(const struct dit *m, int64_t n_h, int64_t n_w, int64_t n_cap, struct dit_rope *out)
 {
-    struct dit_rope r = { .n_img = n_h * n_w, .n_cap = n_cap, .n_img_padded = dit_padded(n_h * n_w), .n_cap_padded = dit_padded(n_cap) };
+    struct dit_rope r = {.n_img = n_h * n_w, .n_cap = n_cap, .n_img_padded = dit_padded(n_h * n_w), .n_cap_padded = dit_padded(n_cap)};
     int64_t         half = m->conf.head_dim / 2;
 
     assert(n_h >= 0 && n_w >= 0 && n_cap > 0);
-    r.cos = (struct tensor){ .type = DTYPE_F32, .rank = 2, .dim = { r.n_img_padded + r.n_cap_padded, half }, .pitch = half, .dev = m->d };
+    r.cos = (struct tensor){.type = DTYPE_F32, .rank = 2, .dim = {r.n_img_padded + r.n_cap_padded, half}, .pitch = half, .dev = m->d};
     r.sin = r.cos;
     *out = r;
 }
 
 int dit_rope_open(struct dit *m, int64_t n_h, int64_t n_w, int64_t n_cap, struct dit_rope *out, struct err *e)
 {
-    struct dit_rope r = { 0 };
+    struct dit_rope r = {0};
     float          *cs = NULL, *sn = NULL;
     int             rc;
 
-    if ((rc = dit_check(&m->conf, n_h, n_w, n_cap, e)))
-        return rc;
+    if ((rc = dit_check(&m->conf, n_h, n_w, n_cap, e))) return rc;
     dit_rope_shape(m, n_h, n_w, n_cap, &r);
-    const int64_t dim[2] = { r.cos.dim[0], r.cos.dim[1] };
+    const int64_t dim[2] = {r.cos.dim[0], r.cos.dim[1]};
     size_t        bytes = (size_t)tensor_count(&r.cos) * sizeof *cs;
     cs = malloc(bytes);
     sn = malloc(bytes);
@@ -84,12 +80,10 @@ int dit_rope_open(struct dit *m, int64_t n_h, int64_t n_w, int64_t n_cap, struct
         goto done;
     }
     put_rows(&m->conf, &r, n_w, cs, sn);
-    if ((rc = dev_alloc(m->d, DTYPE_F32, 2, dim, &r.cos, e)) || (rc = dev_alloc(m->d, DTYPE_F32, 2, dim, &r.sin, e)))
-        goto done;
-    if ((rc = dev_put(m->d, &r.cos, cs, bytes, e)) || (rc = dev_put(m->d, &r.sin, sn, bytes, e)))
-        goto done;
+    if ((rc = dev_alloc(m->d, DTYPE_F32, 2, dim, &r.cos, e)) || (rc = dev_alloc(m->d, DTYPE_F32, 2, dim, &r.sin, e))) goto done;
+    if ((rc = dev_put(m->d, &r.cos, cs, bytes, e)) || (rc = dev_put(m->d, &r.sin, sn, bytes, e))) goto done;
     *out = r;
-    r = (struct dit_rope){ 0 };
+    r = (struct dit_rope){0};
 done:
     dit_rope_free(m, &r);
     free(cs);

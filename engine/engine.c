@@ -47,18 +47,17 @@ struct engine {
 
 static void tell(const struct engine_opts *o, double done, const char *what)
 {
-    if (o->on_progress)
-        o->on_progress(o->ctx, done, what);
+    if (o->on_progress) o->on_progress(o->ctx, done, what);
 }
 
 static int open_device(struct engine *g, const struct engine_opts *o, struct err *e)
 {
-    static const enum precision precision[] = { [ENGINE_AUTO] = PRECISION_AUTO, [ENGINE_F32] = PRECISION_F32, [ENGINE_BF16] = PRECISION_BF16 };
-    struct dev_opts             opts = { .precision = precision[o->precision], .n_threads = o->n_threads };
-    long                        pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    int                         rc = dev_open(&g->d, o->device ? o->device : "auto", &opts, e);
-    if (rc)
-        return rc;
+    static const enum precision precision[] = {
+        [ENGINE_AUTO] = PRECISION_AUTO, [ENGINE_F32] = PRECISION_F32, [ENGINE_BF16] = PRECISION_BF16};
+    struct dev_opts opts = {.precision = precision[o->precision], .n_threads = o->n_threads};
+    long            pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    int             rc = dev_open(&g->d, o->device ? o->device : "auto", &opts, e);
+    if (rc) return rc;
     g->memory_bytes = strcmp(g->d->name, "cpu") == 0 && pages > 0 && page > 0 ? (size_t)pages * (size_t)page : SIZE_MAX;
     return 0;
 }
@@ -70,18 +69,15 @@ static int open_parts(struct engine *g, const struct engine_opts *o, struct err 
 
     if (g->parts & ENGINE_TEXT) {
         tell(o, done / all, "text encoder");
-        if ((rc = qwen3_open(&g->text, &g->model.conf.text, g->model.text, g->d, g->profile.tokens_max, e)))
-            return rc;
+        if ((rc = qwen3_open(&g->text, &g->model.conf.text, g->model.text, g->d, g->profile.tokens_max, e))) return rc;
     }
     done += (double)weights_bytes(g->model.text);
     if (g->parts & ENGINE_IMAGE) {
         tell(o, done / all, "transformer");
-        if ((rc = dit_open(&g->dit, &g->model.conf.dit, g->model.dit, g->d, e)))
-            return rc;
+        if ((rc = dit_open(&g->dit, &g->model.conf.dit, g->model.dit, g->d, e))) return rc;
         done += (double)weights_bytes(g->model.dit);
         tell(o, done / all, "vae");
-        if ((rc = vae_open(&g->vae, &g->model.conf.vae, g->model.vae, g->d, e)))
-            return rc;
+        if ((rc = vae_open(&g->vae, &g->model.conf.vae, g->model.vae, g->d, e))) return rc;
     }
     return 0;
 }
@@ -121,22 +117,17 @@ int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
     struct sha256  digest;
     int            rc = check_opts(o, e);
 
-    if (rc)
-        return rc;
-    if (!(g = calloc(1, sizeof *g)))
-        return err_set(e, ERR_NOMEM, "no memory for an engine");
+    if (rc) return rc;
+    if (!(g = calloc(1, sizeof *g))) return err_set(e, ERR_NOMEM, "no memory for an engine");
     g->parts = o->parts;
     cache_init(&g->cache, o->cache_embeds);
     sha256_init(&digest);
     tell(o, 0, "files");
-    if ((rc = model_open(&g->model, o, &digest, e)))
-        goto done;
+    if ((rc = model_open(&g->model, o, &digest, e))) goto done;
     profile_of(&g->model.conf, &g->profile);
     sha256_take(&digest, g->profile.digest);
-    if ((rc = open_device(g, o, e)) || (rc = open_parts(g, o, e)))
-        goto done;
-    if ((rc = dev_sync(g->d, e)))
-        goto done;
+    if ((rc = open_device(g, o, e)) || (rc = open_parts(g, o, e))) goto done;
+    if ((rc = dev_sync(g->d, e))) goto done;
     describe(g);
     tell(o, 1, "ready");
     *out = g;
@@ -148,8 +139,7 @@ done:
 
 void engine_free(struct engine *g)
 {
-    if (!g)
-        return;
+    if (!g) return;
     cache_release(&g->cache);
     qwen3_free(g->text);
     dit_free(g->dit);
@@ -184,8 +174,8 @@ static int measure_end(struct engine *g, size_t *bytes, struct err *e)
 static int check_memory(const struct engine *g, size_t bytes, struct err *e)
 {
     if (bytes > g->memory_bytes)
-        return err_set(e, ERR_LIMIT, "this picture needs %zu MiB of work space and the machine has %zu MiB: ask for a smaller one", bytes >> 20,
-                       g->memory_bytes >> 20);
+        return err_set(e, ERR_LIMIT, "this picture needs %zu MiB of work space and the machine has %zu MiB: ask for a smaller one",
+                       bytes >> 20, g->memory_bytes >> 20);
     return 0;
 }
 
@@ -203,8 +193,7 @@ static int check_side(const struct engine *g, const char *what, int px, int axis
     int step = g->profile.multiple_px, most = axis_len > PNG_SIDE_MAX_PX / step ? PNG_SIDE_MAX_PX / step : axis_len;
     int low = px / step, high = low + 1;
 
-    if (px < step)
-        return err_set(e, ERR_ARG, "%s %d: the smallest is %d, and it must be a multiple of %d", what, px, step, step);
+    if (px < step) return err_set(e, ERR_ARG, "%s %d: the smallest is %d, and it must be a multiple of %d", what, px, step, step);
     if (px / step > most || (px / step == most && px % step))
         return err_set(e, ERR_LIMIT, "%s %d: this model goes to %d", what, px, most * step);
     if (px % step)
@@ -222,8 +211,7 @@ static int check_numbers(const struct gen *gen, struct err *e)
         return err_set(e, ERR_ARG, "cfg normalization %g: must be 0 (off) to %g", (double)gen->cfg_norm, (double)GUIDANCE_MAX);
     if (!(gen->cfg_trunc >= 0 && gen->cfg_trunc <= GUIDANCE_MAX))
         return err_set(e, ERR_ARG, "cfg truncation %g: must be 0 to %g (1: never)", (double)gen->cfg_trunc, (double)GUIDANCE_MAX);
-    if (gen->noise != NOISE_TORCH_CUDA && gen->noise != NOISE_TORCH_CPU)
-        return err_set(e, ERR_ARG, "unknown kind of noise");
+    if (gen->noise != NOISE_TORCH_CUDA && gen->noise != NOISE_TORCH_CPU) return err_set(e, ERR_ARG, "unknown kind of noise");
     if (gen->noise == NOISE_TORCH_CUDA && (gen->noise_threads == 0 || gen->noise_threads % 256))
         return err_set(e, ERR_ARG, "noise of a device with %" PRIu32 " threads: must be a positive multiple of 256", gen->noise_threads);
     return 0;
@@ -245,7 +233,8 @@ static struct tensor new_latent(struct dev *d, const int dim[3])
 
 static struct tensor caption_shape(const struct engine *g, int64_t n)
 {
-    return (struct tensor){ .type = g->d->act_type, .rank = 2, .dim = { n, g->model.conf.dit.dim }, .pitch = g->model.conf.dit.dim, .dev = g->d };
+    return (struct tensor){
+        .type = g->d->act_type, .rank = 2, .dim = {n, g->model.conf.dit.dim}, .pitch = g->model.conf.dit.dim, .dev = g->d};
 }
 
 /* Work space of the passes for captions of n_pos and n_neg ids. */
@@ -253,7 +242,7 @@ static int measure_denoise(struct engine *g, const struct gen *gen, int64_t n_po
 {
     int             dim[3], patch = g->model.conf.dit.patch;
     struct dit_rope pos, neg;
-    float           sigma[2] = { 1, 0 }, t[1] = { 0 };
+    float           sigma[2] = {1, 0}, t[1] = {0};
     struct gen      one = *gen;
 
     latent_dim(g, gen, dim);
@@ -263,7 +252,7 @@ static int measure_denoise(struct engine *g, const struct gen *gen, int64_t n_po
     measure_begin(g);
     struct tensor  cap_pos = caption_shape(g, pos.n_cap_padded), cap_neg = caption_shape(g, neg.n_cap_padded);
     struct tensor  z = new_latent(g->d, dim);
-    struct denoise n = { g->dit, &one, sigma, t, { &cap_pos, &pos }, { &cap_neg, &neg } };
+    struct denoise n = {g->dit, &one, sigma, t, {&cap_pos, &pos}, {&cap_neg, &neg}};
     (void)denoise_run(&n, &z, NULL, NULL); /* measuring: nothing can fail but the size itself, which measure_end tells */
     return measure_end(g, bytes, e);
 }
@@ -293,11 +282,9 @@ int engine_check(const struct engine *cg, const struct gen *gen, struct err *e)
         return rc;
     if ((int64_t)gen->width_px * gen->height_px > PNG_PIXELS_MAX_PX)
         return err_set(e, ERR_LIMIT, "%d x %d pixels: at most %u in all", gen->width_px, gen->height_px, PNG_PIXELS_MAX_PX);
-    if (!(g->parts & ENGINE_IMAGE))
-        return 0;
+    if (!(g->parts & ENGINE_IMAGE)) return 0;
     latent_dim(g, gen, dim);
-    if ((rc = measure_decode(g, dim, &bytes, e)) || (rc = check_memory(g, bytes, e)))
-        return rc;
+    if ((rc = measure_decode(g, dim, &bytes, e)) || (rc = check_memory(g, bytes, e))) return rc;
     if ((rc = measure_denoise(g, gen, g->profile.tokens_max, g->profile.tokens_max, &bytes, e)) || (rc = check_memory(g, bytes, e)))
         return rc;
     return 0;
@@ -314,43 +301,36 @@ static int run_text(struct engine *g, const int32_t *ids, struct embed *p, const
     qwen3_run(g->text, ids, p->n_tok, &h);
     op_copy(d, &raw, &h);
     *finite = op_all_finite(d, &raw);
-    if (p->has_caption)
-        dit_caption(g->dit, &h, r, &p->caption);
-    if (d->measuring)
-        return 0;
+    if (p->has_caption) dit_caption(g->dit, &h, r, &p->caption);
+    if (d->measuring) return 0;
     return dev_get(d, &raw, p->raw, (size_t)tensor_count(&raw) * sizeof(float), NULL); /* a failure stays in the device */
 }
 
 static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint8_t *key, struct embed **out, struct err *e)
 {
     struct embed   *p = calloc(1, sizeof *p);
-    struct dit_rope r = { 0 };
+    struct dit_rope r = {0};
     size_t          bytes = 0;
     bool            finite = true;
     int             rc = 0, got;
 
-    if (!p)
-        return err_set(e, ERR_NOMEM, "no memory for a prompt");
-    *p = (struct embed){ .n_refs = 1, .d = g->d, .n_tok = (int64_t)n, .n_feat = g->model.conf.text.hidden, .has_caption = g->dit != NULL };
+    if (!p) return err_set(e, ERR_NOMEM, "no memory for a prompt");
+    *p = (struct embed){.n_refs = 1, .d = g->d, .n_tok = (int64_t)n, .n_feat = g->model.conf.text.hidden, .has_caption = g->dit != NULL};
     memcpy(p->key, key, SHA256_BYTES);
     if (!(p->raw = calloc(n * (size_t)p->n_feat, sizeof *p->raw))) {
         rc = err_set(e, ERR_NOMEM, "no memory for a prompt of %zu ids", n);
         goto done;
     }
     if (p->has_caption) {
-        if ((rc = dit_rope_open(g->dit, 0, 0, p->n_tok, &r, e)))
-            goto done;
-        if ((rc = dev_alloc(g->d, g->d->act_type, 2, (int64_t[]){ r.n_cap_padded, g->model.conf.dit.dim }, &p->caption, e)))
-            goto done;
+        if ((rc = dit_rope_open(g->dit, 0, 0, p->n_tok, &r, e))) goto done;
+        if ((rc = dev_alloc(g->d, g->d->act_type, 2, (int64_t[]){r.n_cap_padded, g->model.conf.dit.dim}, &p->caption, e))) goto done;
     }
     measure_begin(g);
     (void)run_text(g, ids, p, &r, &finite);
-    if ((rc = measure_end(g, &bytes, e)) || (rc = reserve(g, bytes, e)))
-        goto done;
+    if ((rc = measure_end(g, &bytes, e)) || (rc = reserve(g, bytes, e))) goto done;
     got = run_text(g, ids, p, &r, &finite);
     dev_reset(g->d, 0);
-    if ((rc = dev_sync(g->d, e)))
-        goto done;
+    if ((rc = dev_sync(g->d, e))) goto done;
     if (got || !finite) {
         rc = got ? err_set(e, ERR_DEVICE, "%s: a prompt's embedding could not be read back", g->d->name)
                  : err_set(e, ERR_NAN, "the prompt's embedding is not finite: the text encoder's weights are out of range");
@@ -359,8 +339,7 @@ static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint
     *out = p;
     p = NULL;
 done:
-    if (g->dit)
-        dit_rope_free(g->dit, &r);
+    if (g->dit) dit_rope_free(g->dit, &r);
     embed_free(p);
     return rc;
 }
@@ -373,16 +352,13 @@ int engine_encode(struct engine *g, struct str prompt, struct embed **out, struc
     struct embed *p;
     int           rc;
 
-    if (!g->text)
-        return err_set(e, ERR_STATE, "this engine runs without the text encoder");
-    if ((rc = prompt_ids(g->model.tokenizer, prompt, ids, PROMPT_TOKENS_MAX, &n, e)))
-        return rc;
+    if (!g->text) return err_set(e, ERR_STATE, "this engine runs without the text encoder");
+    if ((rc = prompt_ids(g->model.tokenizer, prompt, ids, PROMPT_TOKENS_MAX, &n, e))) return rc;
     sha256_of(ids, n * sizeof *ids, key);
     if (!(p = cache_take(&g->cache, key))) {
         if ((rc = weights_check(g->model.text, e)) || (g->dit && (rc = weights_check(g->model.dit, e)))) /* E2 */
             return rc;
-        if ((rc = make_embed(g, ids, n, key, &p, e)))
-            return rc;
+        if ((rc = make_embed(g, ids, n, key, &p, e))) return rc;
         cache_put(&g->cache, p);
     }
     *out = p;
@@ -393,8 +369,7 @@ int embed_get(const struct embed *p, int64_t *n_tok, int64_t *n_feat, float *out
 {
     *n_tok = p->n_tok;
     *n_feat = p->n_feat;
-    if (!out)
-        return 0;
+    if (!out) return 0;
     if (cap < p->n_tok * p->n_feat)
         return err_set(e, ERR_LIMIT, "room for %" PRId64 " values, the embedding has %" PRId64, cap, p->n_tok * p->n_feat);
     memcpy(out, p->raw, (size_t)(p->n_tok * p->n_feat) * sizeof *out);
@@ -415,10 +390,8 @@ static int run_passes(struct engine *g, struct denoise *n, struct latent *l, con
     size_t        bytes = latent_count(l) * sizeof *l->values;
     struct tensor z = new_latent(g->d, l->dim);
     int           rc = dev_put(g->d, &z, l->values, bytes, e);
-    if (!rc)
-        rc = denoise_run(n, &z, h, e);
-    if (!rc)
-        rc = dev_get(g->d, &z, l->values, bytes, e);
+    if (!rc) rc = denoise_run(n, &z, h, e);
+    if (!rc) rc = dev_get(g->d, &z, l->values, bytes, e);
     dev_reset(g->d, 0);
     int synced = dev_sync(g->d, rc ? NULL : e);
     return rc ? rc : synced;
@@ -426,8 +399,7 @@ static int run_passes(struct engine *g, struct denoise *n, struct latent *l, con
 
 static int check_embeds(const struct engine *g, const struct embed *pos, const struct embed *neg, const struct gen *gen, struct err *e)
 {
-    if (!g->dit)
-        return err_set(e, ERR_STATE, "this engine runs without the transformer");
+    if (!g->dit) return err_set(e, ERR_STATE, "this engine runs without the transformer");
     if (!pos || (gen->guidance > 0 && !neg))
         return err_set(e, ERR_ARG, "guidance above 0 needs the embedding of a negative prompt (\"\" when there is none)");
     if (!pos->has_caption || (neg && !neg->has_caption) || pos->d != g->d || (neg && neg->d != g->d))
@@ -438,7 +410,7 @@ static int check_embeds(const struct engine *g, const struct embed *pos, const s
 int engine_denoise(struct engine *g, const struct embed *pos, const struct embed *neg, const struct gen *gen, const struct gen_hooks *h,
                    struct latent **out, struct err *e)
 {
-    struct dit_rope pos_rope = { 0 }, neg_rope = { 0 };
+    struct dit_rope pos_rope = {0}, neg_rope = {0};
     struct latent  *z = NULL;
     float          *sigma = NULL;
     size_t          bytes = 0;
@@ -446,8 +418,7 @@ int engine_denoise(struct engine *g, const struct embed *pos, const struct embed
 
     if ((rc = check_embeds(g, pos, neg, gen, e)) || (rc = engine_check(g, gen, e)) || (rc = weights_check(g->model.dit, e))) /* E2 */
         return rc;
-    if (!(gen->guidance > 0))
-        neg = NULL;
+    if (!(gen->guidance > 0)) neg = NULL;
     latent_dim(g, gen, dim);
     int64_t n_h = dim[1] / patch, n_w = dim[2] / patch;
     if (!(sigma = calloc((size_t)gen->n_steps * 2 + 1, sizeof *sigma))) {
@@ -459,13 +430,10 @@ int engine_denoise(struct engine *g, const struct embed *pos, const struct embed
         goto done;
     if ((rc = make_noise(gen, z->values, latent_count(z), e)) || (rc = dit_rope_open(g->dit, n_h, n_w, pos->n_tok, &pos_rope, e)))
         goto done;
-    if (neg && (rc = dit_rope_open(g->dit, n_h, n_w, neg->n_tok, &neg_rope, e)))
-        goto done;
-    if ((rc = measure_denoise(g, gen, pos->n_tok, neg ? neg->n_tok : pos->n_tok, &bytes, e)) || (rc = reserve(g, bytes, e)))
-        goto done;
-    struct denoise n = { g->dit, gen, sigma, t, { &pos->caption, &pos_rope }, { neg ? &neg->caption : NULL, &neg_rope } };
-    if ((rc = run_passes(g, &n, z, h, e)))
-        goto done;
+    if (neg && (rc = dit_rope_open(g->dit, n_h, n_w, neg->n_tok, &neg_rope, e))) goto done;
+    if ((rc = measure_denoise(g, gen, pos->n_tok, neg ? neg->n_tok : pos->n_tok, &bytes, e)) || (rc = reserve(g, bytes, e))) goto done;
+    struct denoise n = {g->dit, gen, sigma, t, {&pos->caption, &pos_rope}, {neg ? &neg->caption : NULL, &neg_rope}};
+    if ((rc = run_passes(g, &n, z, h, e))) goto done;
     *out = z;
     z = NULL;
 done:
@@ -490,8 +458,7 @@ int latent_new(struct engine *g, const int dim[3], const float *values, struct l
         dim[2] > c->axes_lens[2] * c->patch)
         return err_set(e, ERR_ARG, "a latent [%d,%d,%d] is not of this model: [%d, %d..%d, %d..%d]", dim[0], dim[1], dim[2], c->channels,
                        c->patch, c->axes_lens[1] * c->patch, c->patch, c->axes_lens[2] * c->patch);
-    if ((rc = latent_alloc(dim, &z, e)))
-        return rc;
+    if ((rc = latent_alloc(dim, &z, e))) return rc;
     memcpy(z->values, values, latent_count(z) * sizeof *values);
     for (size_t i = 0; i < latent_count(z); i++)
         if (!isfinite(z->values[i])) {
@@ -508,8 +475,7 @@ int engine_decode(struct engine *g, const struct latent *l, struct image *out, s
     uint8_t *rgb = NULL;
     int      rc;
 
-    if (!g->vae)
-        return err_set(e, ERR_STATE, "this engine runs without the VAE");
+    if (!g->vae) return err_set(e, ERR_STATE, "this engine runs without the VAE");
     if ((rc = weights_check(g->model.vae, e)) || (rc = measure_decode(g, l->dim, &bytes, e)) || (rc = reserve(g, bytes, e))) /* E2 */
         return rc;
     struct tensor z = new_latent(g->d, l->dim), pixels = new_rgb(g, l->dim);
@@ -518,16 +484,14 @@ int engine_decode(struct engine *g, const struct latent *l, struct image *out, s
         rc = err_set(e, ERR_NOMEM, "no memory for %" PRId64 " x %" PRId64 " pixels", pixels.dim[1], pixels.dim[0]);
         goto done;
     }
-    if ((rc = dev_put(g->d, &z, l->values, latent_count(l) * sizeof *l->values, e)))
-        goto done;
+    if ((rc = dev_put(g->d, &z, l->values, latent_count(l) * sizeof *l->values, e))) goto done;
     bool finite = vae_decode(g->vae, &z, &pixels);
-    if ((rc = dev_get(g->d, &pixels, rgb, n, e)) || (rc = dev_sync(g->d, e)))
-        goto done;
+    if ((rc = dev_get(g->d, &pixels, rgb, n, e)) || (rc = dev_sync(g->d, e))) goto done;
     if (!finite) {
         rc = err_set(e, ERR_NAN, "the picture is not finite: the VAE's weights are out of range");
         goto done;
     }
-    *out = (struct image){ .width_px = (int)pixels.dim[1], .height_px = (int)pixels.dim[0], .rgb = rgb };
+    *out = (struct image){.width_px = (int)pixels.dim[1], .height_px = (int)pixels.dim[0], .rgb = rgb};
     rgb = NULL;
 done:
     dev_reset(g->d, 0);

@@ -28,14 +28,14 @@ enum engine_precision { ENGINE_AUTO, ENGINE_F32, ENGINE_BF16 };
 enum noise_kind { NOISE_TORCH_CUDA, NOISE_TORCH_CPU };
 
 struct engine_opts {
-    const char           *model_dir; /* diffusers folder; may be NULL when dit, text_encoder and vae are all given */
-    const char           *dit, *text_encoder, *vae; /* a file (.safetensors, index, .gguf) or folder in place of the model folder's; NULL: that one */
-    const char           *tokenizer; /* folder of a tokenizer.json, or the file; NULL: found (model.h) */
-    const char           *profile;   /* "turbo" or "base"; NULL: as the model says */
-    const char           *device;    /* "cpu", "cuda:0", "auto" */
+    const char *model_dir;                /* diffusers folder; may be NULL when dit, text_encoder and vae are all given */
+    const char *dit, *text_encoder, *vae; /* a file (.safetensors, index, .gguf) or folder in place of the model folder's; NULL: that one */
+    const char *tokenizer;                /* folder of a tokenizer.json, or the file; NULL: found (model.h) */
+    const char *profile;                  /* "turbo" or "base"; NULL: as the model says */
+    const char *device;                   /* "cpu", "cuda:0", "auto" */
     enum engine_part      parts;
     enum engine_precision precision;
-    int                   n_threads; /* 0 = all that this process may use */
+    int                   n_threads;    /* 0 = all that this process may use */
     int                   cache_embeds; /* prompts kept; 0 = default */
     /* may be NULL: called while opening, with the share done in 0..1 and a word */
     void (*on_progress)(void *ctx, double done, const char *what);
@@ -43,19 +43,19 @@ struct engine_opts {
 };
 
 struct engine_profile { /* what the checkpoint is, and its defaults (MODEL.md s.7) */
-    char   name[32];       /* "turbo", "base" */
-    int    n_steps;        /* forward passes */
-    float  guidance, cfg_norm, cfg_trunc;
-    int    multiple_px;    /* width and height must be multiples of this (VAE scale x patch) */
-    int    tokens_max;     /* prompt ids kept */
-    uint8_t digest[32];    /* SHA-256 over configs, tokenizer and tensor headers: names the model cheaply */
-    char    device[16];    /* where it runs: "cpu", "cuda:0" */
-    char    about[256];    /* "6.15 B DiT, 4.02 B text encoder, bf16, cpu 2 threads avx2" */
+    char    name[32];   /* "turbo", "base" */
+    int     n_steps;    /* forward passes */
+    float   guidance, cfg_norm, cfg_trunc;
+    int     multiple_px; /* width and height must be multiples of this (VAE scale x patch) */
+    int     tokens_max;  /* prompt ids kept */
+    uint8_t digest[32];  /* SHA-256 over configs, tokenizer and tensor headers: names the model cheaply */
+    char    device[16];  /* where it runs: "cpu", "cuda:0" */
+    char    about[256];  /* "6.15 B DiT, 4.02 B text encoder, bf16, cpu 2 threads avx2" */
 };
 
 struct gen {
     int             width_px, height_px;
-    int             n_steps; /* forward passes, >= 1 */
+    int             n_steps;  /* forward passes, >= 1 */
     float           guidance; /* diffusers convention: pred = pos + g (pos - neg); 0 = off */
     float           cfg_norm; /* 0 = off; True of diffusers = 1.0 */
     float           cfg_trunc;
@@ -70,8 +70,8 @@ struct gen_hooks {
     int (*on_step)(void *ctx, int done, int n_steps);
 };
 
-int  engine_open(struct engine **out, const struct engine_opts *o, struct err *e);
-void engine_free(struct engine *g);
+int                          engine_open(struct engine **out, const struct engine_opts *o, struct err *e);
+void                         engine_free(struct engine *g);
 const struct engine_profile *engine_profile(const struct engine *g);
 /* Refuses what cannot run (sizes, steps, NaN, memory) with the sentence and the nearest valid sizes. */
 int engine_check(const struct engine *g, const struct gen *gen, struct err *e);

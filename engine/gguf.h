@@ -31,12 +31,24 @@
 #define GGUF_STRING_MAX  (1u << 20)
 #define GGUF_ARRAY_MAX   (64u << 20) /* bytes of one array, its strings and their lengths counted */
 #define GGUF_HEAD_MAX    (256u << 20)
-#define GGUF_ALIGN       32u         /* when general.alignment does not say */
+#define GGUF_ALIGN       32u /* when general.alignment does not say */
 #define GGUF_ALIGN_MAX   65536u
 
 enum gguf_type { /* as in files */
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STR, GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64,
-    GGUF_TYPE_COUNT
+                 GGUF_U8,
+                 GGUF_I8,
+                 GGUF_U16,
+                 GGUF_I16,
+                 GGUF_U32,
+                 GGUF_I32,
+                 GGUF_F32,
+                 GGUF_BOOL,
+                 GGUF_STR,
+                 GGUF_ARRAY,
+                 GGUF_U64,
+                 GGUF_I64,
+                 GGUF_F64,
+                 GGUF_TYPE_COUNT
 };
 
 struct gguf_value {
@@ -63,7 +75,7 @@ struct gguf {
 /* True when the bytes begin like a GGUF file. */
 bool gguf_is(struct str bytes);
 /* bytes are the whole file and must outlive g; path only names it. ERR_FORMAT, ERR_LIMIT, ERR_NOMEM; g is untouched on error. */
-int  gguf_parse(struct gguf *g, struct str bytes, const char *path, struct err *e);
+int gguf_parse(struct gguf *g, struct str bytes, const char *path, struct err *e);
 /* Maps path. ERR_IO, and as above. */
 int  gguf_open(struct gguf *g, const char *path, struct err *e);
 void gguf_close(struct gguf *g);
@@ -99,8 +111,8 @@ void gguf_put_value(struct gguf_head *h, const struct gguf_value *v);
 /* An array; bytes as in files: items one after the other, strings each behind its 64-bit length. */
 void gguf_put_array(struct gguf_head *h, const char *key, enum gguf_type item, uint64_t n, struct str bytes);
 /* *begin: where its data goes, from the start of the data. */
-int  gguf_put_tensor(struct gguf_head *h, const char *name, enum dtype type, int rank, const int64_t *dim, uint64_t *begin, struct err *e);
+int gguf_put_tensor(struct gguf_head *h, const char *name, enum dtype type, int rank, const int64_t *dim, uint64_t *begin, struct err *e);
 /* The whole head, padded to where the data begins, behind what out holds. */
-int  gguf_head_bytes(const struct gguf_head *h, struct buf *out, struct err *e);
+int gguf_head_bytes(const struct gguf_head *h, struct buf *out, struct err *e);
 
 #endif

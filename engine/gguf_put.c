@@ -9,15 +9,13 @@
 
 static void put(struct gguf_head *h, struct buf *b, const void *at, size_t len)
 {
-    if (!h->rc)
-        h->rc = buf_put(b, at, len);
+    if (!h->rc) h->rc = buf_put(b, at, len);
 }
 
 static void put_little(struct gguf_head *h, struct buf *b, uint64_t v, size_t n)
 {
     uint8_t at[8];
-    for (size_t i = 0; i < n; i++)
-        at[i] = (uint8_t)(v >> 8 * i);
+    for (size_t i = 0; i < n; i++) at[i] = (uint8_t)(v >> 8 * i);
     put(h, b, at, n);
 }
 
@@ -29,7 +27,7 @@ static void put_str(struct gguf_head *h, struct buf *b, struct str s)
 
 void gguf_head_init(struct gguf_head *h)
 {
-    *h = (struct gguf_head){ .rc = 0 };
+    *h = (struct gguf_head){.rc = 0};
     buf_init(&h->values, GGUF_HEAD_MAX / 2);
     buf_init(&h->tensors, GGUF_HEAD_MAX / 4);
 }
@@ -80,7 +78,7 @@ void gguf_put_value(struct gguf_head *h, const struct gguf_value *v)
 
 void gguf_put_array(struct gguf_head *h, const char *key, enum gguf_type item, uint64_t n, struct str bytes)
 {
-    struct gguf_value v = { .key = str_of(key), .type = GGUF_ARRAY, .item = item, .n = n, .bytes = bytes };
+    struct gguf_value v = {.key = str_of(key), .type = GGUF_ARRAY, .item = item, .n = n, .bytes = bytes};
     gguf_put_value(h, &v);
 }
 
@@ -88,22 +86,38 @@ void gguf_put_array(struct gguf_head *h, const char *key, enum gguf_type item, u
 static int code_of(enum dtype t)
 {
     switch (t) {
-    case DTYPE_F32: return 0;
-    case DTYPE_F16: return 1;
-    case DTYPE_BF16: return 30;
-    case DTYPE_Q4_0: return 2;
-    case DTYPE_Q4_1: return 3;
-    case DTYPE_Q5_0: return 6;
-    case DTYPE_Q5_1: return 7;
-    case DTYPE_Q8_0: return 8;
-    case DTYPE_Q2_K: return 10;
-    case DTYPE_Q3_K: return 11;
-    case DTYPE_Q4_K: return 12;
-    case DTYPE_Q5_K: return 13;
-    case DTYPE_Q6_K: return 14;
-    case DTYPE_IQ4_NL: return 20;
-    case DTYPE_IQ4_XS: return 23;
-    default: return -1;
+    case DTYPE_F32:
+        return 0;
+    case DTYPE_F16:
+        return 1;
+    case DTYPE_BF16:
+        return 30;
+    case DTYPE_Q4_0:
+        return 2;
+    case DTYPE_Q4_1:
+        return 3;
+    case DTYPE_Q5_0:
+        return 6;
+    case DTYPE_Q5_1:
+        return 7;
+    case DTYPE_Q8_0:
+        return 8;
+    case DTYPE_Q2_K:
+        return 10;
+    case DTYPE_Q3_K:
+        return 11;
+    case DTYPE_Q4_K:
+        return 12;
+    case DTYPE_Q5_K:
+        return 13;
+    case DTYPE_Q6_K:
+        return 14;
+    case DTYPE_IQ4_NL:
+        return 20;
+    case DTYPE_IQ4_XS:
+        return 23;
+    default:
+        return -1;
     }
 }
 
@@ -113,10 +127,8 @@ int gguf_put_tensor(struct gguf_head *h, const char *name, enum dtype type, int 
 
     if (strlen(name) < 1 || strlen(name) > GGUF_NAME_MAX)
         return err_set(e, ERR_LIMIT, "GGUF holds tensor names of 1 to %d bytes: %s has %zu", GGUF_NAME_MAX, name, strlen(name));
-    if (rank < 1 || rank > 4)
-        return err_set(e, ERR_LIMIT, "GGUF holds tensors of 1 to 4 dimensions: %s has %d", name, rank);
-    if (code_of(type) < 0)
-        return err_set(e, ERR_ARG, "GGUF has no type %s (tensor %s): write a .safetensors file", dtype_name(type), name);
+    if (rank < 1 || rank > 4) return err_set(e, ERR_LIMIT, "GGUF holds tensors of 1 to 4 dimensions: %s has %d", name, rank);
+    if (code_of(type) < 0) return err_set(e, ERR_ARG, "GGUF has no type %s (tensor %s): write a .safetensors file", dtype_name(type), name);
     for (int i = 0; i < rank; i++) {
         uint64_t n = (uint64_t)dim[i];
         if (dim[i] < 1 || dim[i] > INT32_MAX || (i == rank - 1 && dim[i] % dtype_block(type)))
@@ -132,8 +144,7 @@ int gguf_put_tensor(struct gguf_head *h, const char *name, enum dtype type, int 
         return err_set(e, ERR_LIMIT, "tensor %s: the file would be larger than any file system", name);
     put_str(h, &h->tensors, str_of(name));
     put_little(h, &h->tensors, (uint64_t)rank, 4);
-    for (int i = rank - 1; i >= 0; i--)
-        put_little(h, &h->tensors, (uint64_t)dim[i], 8);
+    for (int i = rank - 1; i >= 0; i--) put_little(h, &h->tensors, (uint64_t)dim[i], 8);
     put_little(h, &h->tensors, (uint64_t)code_of(type), 4);
     put_little(h, &h->tensors, *begin, 8);
     h->n_tensors++;
@@ -143,7 +154,7 @@ int gguf_put_tensor(struct gguf_head *h, const char *name, enum dtype type, int 
 int gguf_head_bytes(const struct gguf_head *h, struct buf *out, struct err *e)
 {
     static const char zeros[GGUF_ALIGN];
-    struct gguf_head  w = { .rc = h->rc };
+    struct gguf_head  w = {.rc = h->rc};
     size_t            from = out->len;
 
     put(&w, out, "GGUF", 4);

@@ -7,8 +7,7 @@
 int latent_alloc(const int dim[3], struct latent **out, struct err *e)
 {
     struct latent *z = calloc(1, sizeof *z);
-    if (!z)
-        return err_set(e, ERR_NOMEM, "no memory for a latent");
+    if (!z) return err_set(e, ERR_NOMEM, "no memory for a latent");
     memcpy(z->dim, dim, sizeof z->dim);
     if (!(z->values = malloc(latent_count(z) * sizeof *z->values))) {
         free(z);
@@ -33,8 +32,7 @@ int latent_get(const struct latent *z, int dim[3], const float **values, struct 
 
 void latent_free(struct latent *z)
 {
-    if (!z)
-        return;
+    if (!z) return;
     free(z->values);
     free(z);
 }

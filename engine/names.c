@@ -7,39 +7,42 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct pair { const char *theirs, *ours; };
+struct pair {
+    const char *theirs, *ours;
+};
 
-static const char *const prefixes[] = { "model.diffusion_model.", "diffusion_model.", "first_stage_model.", "vae.", "text_encoders.qwen3_4b.transformer.",
-                                        "text_encoders.qwen3_4b." };
+static const char *const prefixes[] = {
+    "model.diffusion_model.", "diffusion_model.", "first_stage_model.", "vae.", "text_encoders.qwen3_4b.transformer.",
+    "text_encoders.qwen3_4b."};
 
-static const struct pair dit_starts[] = { { "x_embedder.", "all_x_embedder.2-1." }, { "final_layer.", "all_final_layer.2-1." } };
-static const struct pair dit_inside[] = { { ".attention.out.", ".attention.to_out.0." },
-                                          { ".attention.q_norm.", ".attention.norm_q." },
-                                          { ".attention.k_norm.", ".attention.norm_k." } };
-static const char *const fused[NAMES_PARTS] = { ".attention.to_q.", ".attention.to_k.", ".attention.to_v." };
+static const struct pair dit_starts[] = {{"x_embedder.", "all_x_embedder.2-1."}, {"final_layer.", "all_final_layer.2-1."}};
+static const struct pair dit_inside[] = {{".attention.out.", ".attention.to_out.0."},
+                                         {".attention.q_norm.", ".attention.norm_q."},
+                                         {".attention.k_norm.", ".attention.norm_k."}};
+static const char *const fused[NAMES_PARTS] = {".attention.to_q.", ".attention.to_k.", ".attention.to_v."};
 #define FUSED ".attention.qkv."
 
-static const struct pair vae_old[] = { { ".attentions.0.query.", ".attentions.0.to_q." },
-                                       { ".attentions.0.key.", ".attentions.0.to_k." },
-                                       { ".attentions.0.value.", ".attentions.0.to_v." },
-                                       { ".attentions.0.proj_attn.", ".attentions.0.to_out.0." } };
-static const struct pair bfl[] = { { ".norm_out.", ".conv_norm_out." },
-                                   { ".mid.block_1.", ".mid_block.resnets.0." },
-                                   { ".mid.block_2.", ".mid_block.resnets.1." },
-                                   { ".mid.attn_1.norm.", ".mid_block.attentions.0.group_norm." },
-                                   { ".mid.attn_1.q.", ".mid_block.attentions.0.to_q." },
-                                   { ".mid.attn_1.k.", ".mid_block.attentions.0.to_k." },
-                                   { ".mid.attn_1.v.", ".mid_block.attentions.0.to_v." },
-                                   { ".mid.attn_1.proj_out.", ".mid_block.attentions.0.to_out.0." } };
-static const struct pair bfl_level[] = { { "upsample.", "upsamplers.0." }, { "downsample.", "downsamplers.0." } };
+static const struct pair vae_old[] = {{".attentions.0.query.", ".attentions.0.to_q."},
+                                      {".attentions.0.key.", ".attentions.0.to_k."},
+                                      {".attentions.0.value.", ".attentions.0.to_v."},
+                                      {".attentions.0.proj_attn.", ".attentions.0.to_out.0."}};
+static const struct pair bfl[] = {{".norm_out.", ".conv_norm_out."},
+                                  {".mid.block_1.", ".mid_block.resnets.0."},
+                                  {".mid.block_2.", ".mid_block.resnets.1."},
+                                  {".mid.attn_1.norm.", ".mid_block.attentions.0.group_norm."},
+                                  {".mid.attn_1.q.", ".mid_block.attentions.0.to_q."},
+                                  {".mid.attn_1.k.", ".mid_block.attentions.0.to_k."},
+                                  {".mid.attn_1.v.", ".mid_block.attentions.0.to_v."},
+                                  {".mid.attn_1.proj_out.", ".mid_block.attentions.0.to_out.0."}};
+static const struct pair bfl_level[] = {{"upsample.", "upsamplers.0."}, {"downsample.", "downsamplers.0."}};
 
-static const struct pair llama_starts[] = { { "token_embd.", "embed_tokens." }, { "output_norm.", "norm." }, { "output.", "lm_head." } };
-static const struct pair llama_layer[] = { { "attn_norm.", "input_layernorm." },    { "ffn_norm.", "post_attention_layernorm." },
-                                           { "attn_q.", "self_attn.q_proj." },      { "attn_k.", "self_attn.k_proj." },
-                                           { "attn_v.", "self_attn.v_proj." },      { "attn_output.", "self_attn.o_proj." },
-                                           { "attn_q_norm.", "self_attn.q_norm." }, { "attn_k_norm.", "self_attn.k_norm." },
-                                           { "ffn_gate.", "mlp.gate_proj." },       { "ffn_up.", "mlp.up_proj." },
-                                           { "ffn_down.", "mlp.down_proj." } };
+static const struct pair llama_starts[] = {{"token_embd.", "embed_tokens."}, {"output_norm.", "norm."}, {"output.", "lm_head."}};
+static const struct pair llama_layer[] = {{"attn_norm.", "input_layernorm."},    {"ffn_norm.", "post_attention_layernorm."},
+                                          {"attn_q.", "self_attn.q_proj."},      {"attn_k.", "self_attn.k_proj."},
+                                          {"attn_v.", "self_attn.v_proj."},      {"attn_output.", "self_attn.o_proj."},
+                                          {"attn_q_norm.", "self_attn.q_norm."}, {"attn_k_norm.", "self_attn.k_norm."},
+                                          {"ffn_gate.", "mlp.gate_proj."},       {"ffn_up.", "mlp.up_proj."},
+                                          {"ffn_down.", "mlp.down_proj."}};
 #define N(a) (sizeof(a) / sizeof *(a))
 
 static bool starts(const char *text, const char *with)
@@ -65,11 +68,9 @@ static int number(const char *at, const char **rest)
 {
     char *end;
     long  n;
-    if (*at < '0' || *at > '9')
-        return -1;
+    if (*at < '0' || *at > '9') return -1;
     n = strtol(at, &end, 10);
-    if (*end != '.' || n > 65535)
-        return -1;
+    if (*end != '.' || n > 65535) return -1;
     *rest = end + 1;
     return (int)n;
 }
@@ -79,8 +80,7 @@ int names_levels(const char *stored)
     const char *rest;
     int         level;
     for (size_t i = 0; i < N(prefixes); i++)
-        if (starts(stored, prefixes[i]))
-            return names_levels(stored + strlen(prefixes[i]));
+        if (starts(stored, prefixes[i])) return names_levels(stored + strlen(prefixes[i]));
     level = starts(stored, "decoder.up.") ? number(stored + strlen("decoder.up."), &rest) : -1;
     return level + 1;
 }
@@ -92,8 +92,7 @@ static bool bfl_up_down(const char *name, int n_levels, char out[NAMES_BYTES])
     const char *rest = NULL, *tail = NULL;
     int         level = up || down ? number(name + (up ? 11 : 13), &rest) : -1, block, n = 0;
 
-    if (level < 0 || level >= n_levels)
-        return false;
+    if (level < 0 || level >= n_levels) return false;
     const char *half = up ? "decoder.up_blocks" : "encoder.down_blocks";
     int         ours = up ? n_levels - 1 - level : level;
     if (starts(rest, "block.") && (block = number(rest + 6, &tail)) >= 0) {
@@ -148,8 +147,7 @@ static bool one_of(const char *name, int n_levels, char out[NAMES_BYTES])
             replace(name, name, dit_starts[i].theirs, dit_starts[i].ours, out);
             return true;
         }
-    if (vae)
-        return bfl_up_down(name, n_levels, out) || by_table(name, bfl, N(bfl), out) || by_table(name, vae_old, N(vae_old), out);
+    if (vae) return bfl_up_down(name, n_levels, out) || by_table(name, bfl, N(bfl), out) || by_table(name, vae_old, N(vae_old), out);
     return llama_name(name, out) || by_table(name, dit_inside, N(dit_inside), out);
 }
 
@@ -165,12 +163,10 @@ void names_of(const char *stored, int n_levels, struct names *out)
     out->n = 1;
     if ((at = strstr(name, FUSED)) && (ends(name, ".qkv.weight") || ends(name, ".qkv.bias"))) {
         out->n = NAMES_PARTS;
-        for (int i = 0; i < NAMES_PARTS; i++)
-            replace(name, at, FUSED, fused[i], out->name[i]);
+        for (int i = 0; i < NAMES_PARTS; i++) replace(name, at, FUSED, fused[i], out->name[i]);
         return;
     }
-    if (!one_of(name, n_levels, out->name[0]))
-        snprintf(out->name[0], NAMES_BYTES, "%s", name);
+    if (!one_of(name, n_levels, out->name[0])) snprintf(out->name[0], NAMES_BYTES, "%s", name);
 }
 
 /* ---- the other way ---- */
@@ -194,8 +190,7 @@ bool names_original(const char *ours, bool llama, char original[NAMES_BYTES], in
 
     *part = -1;
     if (llama) {
-        if (starts(ours, "model."))
-            ours += strlen("model.");
+        if (starts(ours, "model.")) ours += strlen("model.");
         layer = starts(ours, "layers.") ? number(ours + 7, &rest) : -1;
         for (size_t i = 0; layer >= 0 && i < N(llama_layer); i++)
             if (starts(rest, llama_layer[i].ours)) {

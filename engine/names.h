@@ -23,7 +23,7 @@ struct names {
 /* stored: at most 255 bytes. n_levels: of a VAE with BFL's names (they count levels from the other end), see names_levels(). */
 void names_of(const char *stored, int n_levels, struct names *out);
 /* Levels that this name proves a BFL autoencoder to have: N + 1 for "decoder.up.N...", else 0. The most over all names is what names_of() wants. */
-int  names_levels(const char *stored);
+int names_levels(const char *stored);
 
 /* The other way, for files we write: the original name of one of ours. *part: -1, or 0..2 when the original holds three of ours as its
  * rows. False when there is no other name: then it is copied. llama: names of a text encoder, else of a DiT. */

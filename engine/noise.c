@@ -8,7 +8,7 @@
 
 #include "base/err.h"
 
-#define GRID_BLOCK 256u                 /* threads of torch's blocks */
+#define GRID_BLOCK 256u                    /* threads of torch's blocks */
 #define INV32      2.3283064365386963e-10f /* 2^-32 */
 #define INV32_2PI  (INV32 * 6.2831855f)
 
@@ -45,8 +45,7 @@ static float normal_of(const struct quad *q, int which)
 
 int noise_torch_cuda(uint64_t seed, uint32_t n_threads, float *out, size_t n)
 {
-    if (n_threads == 0 || n_threads % GRID_BLOCK != 0 || (uint64_t)n > (uint64_t)1 << 40)
-        return ERR_ARG;
+    if (n_threads == 0 || n_threads % GRID_BLOCK != 0 || (uint64_t)n > (uint64_t)1 << 40) return ERR_ARG;
     size_t n_blocks = (n + GRID_BLOCK - 1) / GRID_BLOCK;
     size_t grid = n_blocks < n_threads / GRID_BLOCK ? n_blocks : n_threads / GRID_BLOCK;
     size_t span = grid * GRID_BLOCK; /* values i, i + span, i + 2 span, i + 3 span belong to thread i */
@@ -56,8 +55,7 @@ int noise_torch_cuda(uint64_t seed, uint32_t n_threads, float *out, size_t n)
             struct quad q = philox(round, i, seed);
             for (int k = 0; k < 4; k++) {
                 size_t at = base + i + (size_t)k * span;
-                if (at >= n)
-                    break;
+                if (at >= n) break;
                 out[at] = normal_of(&q, k);
             }
         }
@@ -76,8 +74,7 @@ struct twister {
 static void twister_init(struct twister *m, uint32_t seed)
 {
     m->s[0] = seed;
-    for (uint32_t i = 1; i < MT_N; i++)
-        m->s[i] = 1812433253u * (m->s[i - 1] ^ (m->s[i - 1] >> 30)) + i;
+    for (uint32_t i = 1; i < MT_N; i++) m->s[i] = 1812433253u * (m->s[i - 1] ^ (m->s[i - 1] >> 30)) + i;
     m->at = MT_N;
 }
 
@@ -118,18 +115,13 @@ int noise_torch_cpu(uint64_t seed, float *out, size_t n)
 {
     struct twister m;
 
-    if (n == 0)
-        return 0;
-    if (n < NOISE_N_MIN)
-        return ERR_ARG;
+    if (n == 0) return 0;
+    if (n < NOISE_N_MIN) return ERR_ARG;
     twister_init(&m, (uint32_t)(seed & 0xffffffffu));
-    for (size_t i = 0; i < n; i++)
-        out[i] = twister_uniform(&m);
-    for (size_t i = 0; i + 16 <= n; i += 16)
-        box_muller_16(out + i);
+    for (size_t i = 0; i < n; i++) out[i] = twister_uniform(&m);
+    for (size_t i = 0; i + 16 <= n; i += 16) box_muller_16(out + i);
     if (n % 16) { /* torch draws the last 16 anew, over the end of the full groups */
-        for (size_t i = n - 16; i < n; i++)
-            out[i] = twister_uniform(&m);
+        for (size_t i = n - 16; i < n; i++) out[i] = twister_uniform(&m);
         box_muller_16(out + n - 16);
     }
     return 0;

@@ -10,9 +10,9 @@ static const char TAIL[] = "<|im_end|>\n<|im_start|>assistant\n";
 int prompt_ids(const struct tokenizer *t, struct str prompt, int32_t *ids, size_t cap, size_t *n, struct err *e)
 {
     static const char *const markers[] = {"<|im_start|>", "<|im_end|>"};
-    struct buf b;
-    size_t     total = 0, bad = tokenizer_text_bad_at(prompt);
-    int        rc;
+    struct buf               b;
+    size_t                   total = 0, bad = tokenizer_text_bad_at(prompt);
+    int                      rc;
 
     assert(cap >= 1);
     if (bad < prompt.len) /* here, so that the offset is the prompt's own */
@@ -25,8 +25,7 @@ int prompt_ids(const struct tokenizer *t, struct str prompt, int32_t *ids, size_
         err_set(e, rc, "prompt of %zu bytes: at most %zu fit", prompt.len, TOKENIZER_TEXT_MAX - sizeof HEAD - sizeof TAIL + 2);
         goto done;
     }
-    if ((rc = tokenizer_encode(t, buf_str(&b), ids, cap, &total, e)))
-        goto done;
+    if ((rc = tokenizer_encode(t, buf_str(&b), ids, cap, &total, e))) goto done;
     *n = total < cap ? total : cap;
 done:
     buf_release(&b);

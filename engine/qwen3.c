@@ -23,7 +23,7 @@ struct qwen3 {
 /* transformers: inv_freq = 1 / theta^(2k/dh), angle = position * inv_freq, all in fp32. */
 static int make_rope(struct qwen3 *q, struct err *e)
 {
-    int64_t n = q->n_tok_max, half = q->conf.head_dim / 2, dim[2] = { n, half };
+    int64_t n = q->n_tok_max, half = q->conf.head_dim / 2, dim[2] = {n, half};
     size_t  bytes = (size_t)(n * half) * sizeof(float);
     float  *cs = malloc(bytes), *sn = malloc(bytes);
     int     rc = 0;
@@ -41,10 +41,8 @@ static int make_rope(struct qwen3 *q, struct err *e)
             sn[i * half + k] = (float)sin((double)angle);
         }
     }
-    if ((rc = dev_alloc(q->d, DTYPE_F32, 2, dim, &q->cos, e)) || (rc = dev_alloc(q->d, DTYPE_F32, 2, dim, &q->sin, e)))
-        goto done;
-    if ((rc = dev_put(q->d, &q->cos, cs, bytes, e)) || (rc = dev_put(q->d, &q->sin, sn, bytes, e)))
-        goto done;
+    if ((rc = dev_alloc(q->d, DTYPE_F32, 2, dim, &q->cos, e)) || (rc = dev_alloc(q->d, DTYPE_F32, 2, dim, &q->sin, e))) goto done;
+    if ((rc = dev_put(q->d, &q->cos, cs, bytes, e)) || (rc = dev_put(q->d, &q->sin, sn, bytes, e))) goto done;
 done:
     free(cs);
     free(sn);
@@ -54,7 +52,7 @@ done:
 static int load_weights(struct qwen3 *q, struct weights *w, struct err *e)
 {
     const struct text_conf *c = &q->conf;
-    struct loader           l = { w, q->d, e, 0 };
+    struct loader           l = {w, q->d, e, 0};
     int64_t                 h = c->hidden, hq = (int64_t)c->n_heads * c->head_dim, hk = (int64_t)c->n_kv_heads * c->head_dim;
 
     load2(&l, &q->table, c->vocab, h, "embed_tokens.weight");
@@ -81,8 +79,7 @@ int qwen3_open(struct qwen3 **out, const struct text_conf *conf, struct weights 
     int           rc;
 
     assert(n_tok_max > 0 && conf->n_layers >= 2);
-    if (!q)
-        return err_set(e, ERR_NOMEM, "no memory for the text encoder");
+    if (!q) return err_set(e, ERR_NOMEM, "no memory for the text encoder");
     q->conf = *conf;
     q->d = d;
     q->n_tok_max = n_tok_max;
@@ -92,8 +89,7 @@ int qwen3_open(struct qwen3 **out, const struct text_conf *conf, struct weights 
         rc = err_set(e, ERR_NOMEM, "no memory for %d layers of the text encoder", q->n_layers);
         goto done;
     }
-    if ((rc = load_weights(q, w, e)) || (rc = make_rope(q, e)))
-        goto done;
+    if ((rc = load_weights(q, w, e)) || (rc = make_rope(q, e))) goto done;
     *out = q;
     q = NULL;
 done:
@@ -103,8 +99,7 @@ done:
 
 void qwen3_free(struct qwen3 *q)
 {
-    if (!q)
-        return;
+    if (!q) return;
     dev_free(q->d, &q->cos);
     dev_free(q->d, &q->sin);
     free(q->layer);
@@ -120,7 +115,7 @@ static void attention(struct qwen3 *q, const struct layer *y, struct tensor *x)
     struct tensor h = dev_new2(d, x->type, n, tensor_cols(x));
     struct tensor qs = dev_new2(d, x->type, n, q->conf.n_heads * dh), a = dev_new2(d, x->type, n, q->conf.n_heads * dh);
     struct tensor ks = dev_new2(d, x->type, n, q->conf.n_kv_heads * dh), vs = dev_new2(d, x->type, n, q->conf.n_kv_heads * dh);
-    struct tensor qh = tensor_heads(&qs, q->conf.n_heads), ah = tensor_heads(&a, q->conf.n_heads);       /* [n, hq, dh] */
+    struct tensor qh = tensor_heads(&qs, q->conf.n_heads), ah = tensor_heads(&a, q->conf.n_heads);        /* [n, hq, dh] */
     struct tensor kh = tensor_heads(&ks, q->conf.n_kv_heads), vh = tensor_heads(&vs, q->conf.n_kv_heads); /* [n, hk, dh] */
     struct tensor cs = tensor_slice(&q->cos, 0, n), sn = tensor_slice(&q->sin, 0, n);
 

@@ -11,12 +11,16 @@
 
 #define HEADER_DEPTH_MAX 4
 
-static const struct { const char *word; unsigned bytes; bool usable; enum dtype type; } TYPES[] = {
-    { "F32", 4, true, DTYPE_F32 },   { "BF16", 2, true, DTYPE_BF16 },  { "F16", 2, true, DTYPE_F16 },
-    { "F64", 8, false, DTYPE_F32 },  { "I64", 8, false, DTYPE_F32 },   { "I32", 4, false, DTYPE_F32 },
-    { "I16", 2, false, DTYPE_F32 },  { "I8", 1, false, DTYPE_F32 },    { "U64", 8, false, DTYPE_F32 },
-    { "U32", 4, false, DTYPE_F32 },  { "U16", 2, false, DTYPE_F32 },   { "U8", 1, false, DTYPE_F32 },
-    { "BOOL", 1, false, DTYPE_F32 }, { "F8_E4M3", 1, true, DTYPE_F8_E4M3 }, { "F8_E5M2", 1, true, DTYPE_F8_E5M2 },
+static const struct {
+    const char *word;
+    unsigned    bytes;
+    bool        usable;
+    enum dtype  type;
+} TYPES[] = {
+    {"F32", 4, true, DTYPE_F32},   {"BF16", 2, true, DTYPE_BF16},       {"F16", 2, true, DTYPE_F16},         {"F64", 8, false, DTYPE_F32},
+    {"I64", 8, false, DTYPE_F32},  {"I32", 4, false, DTYPE_F32},        {"I16", 2, false, DTYPE_F32},        {"I8", 1, false, DTYPE_F32},
+    {"U64", 8, false, DTYPE_F32},  {"U32", 4, false, DTYPE_F32},        {"U16", 2, false, DTYPE_F32},        {"U8", 1, false, DTYPE_F32},
+    {"BOOL", 1, false, DTYPE_F32}, {"F8_E4M3", 1, true, DTYPE_F8_E4M3}, {"F8_E5M2", 1, true, DTYPE_F8_E5M2},
 };
 #define N_TYPES (sizeof TYPES / sizeof *TYPES)
 
@@ -35,8 +39,7 @@ static bool depth_ok(struct str json, int max)
         } else if (c == '"') {
             in_string = true;
         } else if (c == '{' || c == '[') {
-            if (++depth > max)
-                return false;
+            if (++depth > max) return false;
         } else if (c == '}' || c == ']') {
             depth--;
         }
@@ -50,10 +53,8 @@ static int load_json(struct str json, const char *path, const char *what, json_t
     if (!depth_ok(json, HEADER_DEPTH_MAX))
         return err_set(e, ERR_FORMAT, "%s: the %s nests deeper than %d levels", path, what, HEADER_DEPTH_MAX);
     *out = json_loadb(json.at, json.len, JSON_REJECT_DUPLICATES, &je);
-    if (!*out)
-        return err_set(e, ERR_FORMAT, "%s: the %s is not valid JSON: %s at byte %d", path, what, je.text, je.position);
-    if (!json_is_object(*out))
-        return err_set(e, ERR_FORMAT, "%s: the %s is not a JSON object", path, what);
+    if (!*out) return err_set(e, ERR_FORMAT, "%s: the %s is not valid JSON: %s at byte %d", path, what, je.text, je.position);
+    if (!json_is_object(*out)) return err_set(e, ERR_FORMAT, "%s: the %s is not a JSON object", path, what);
     return 0;
 }
 
@@ -62,8 +63,7 @@ static bool name_ok(const char *name)
 {
     size_t len = strlen(name);
     for (size_t i = 0; i < len; i++)
-        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
-            return false;
+        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f) return false;
     return len >= 1 && len <= SAFETENSORS_NAME_MAX;
 }
 
@@ -72,11 +72,9 @@ static int check_metadata(struct safetensors *s, const json_t *meta, const char 
 {
     const char *key;
     json_t     *value;
-    if (!json_is_object(meta))
-        return err_set(e, ERR_FORMAT, "%s: __metadata__ is not an object", path);
+    if (!json_is_object(meta)) return err_set(e, ERR_FORMAT, "%s: __metadata__ is not an object", path);
     json_object_foreach ((json_t *)meta, key, value)
-        if (!json_is_string(value))
-            return err_set(e, ERR_FORMAT, "%s: a value in __metadata__ is not a string", path);
+        if (!json_is_string(value)) return err_set(e, ERR_FORMAT, "%s: a value in __metadata__ is not a string", path);
     const char *profile = json_string_value(json_object_get(meta, "zfarm.profile"));
     snprintf(s->profile, sizeof s->profile, "%s", profile ? profile : "");
     return 0;
@@ -92,16 +90,15 @@ static int read_entry(struct safetensors_entry *t, const json_t *j, uint64_t dat
 
     if (!json_is_string(dtype) || !json_is_array(shape) || !json_is_array(offsets) || json_array_size(offsets) != 2)
         return err_set(e, ERR_FORMAT, "%s: tensor %s lacks dtype, shape or two data_offsets", path, t->name);
-    while (k < N_TYPES && strcmp(TYPES[k].word, json_string_value(dtype)) != 0)
-        k++;
+    while (k < N_TYPES && strcmp(TYPES[k].word, json_string_value(dtype)) != 0) k++;
     if (k == N_TYPES)
         return err_set(e, ERR_FORMAT, "%s: tensor %s has an unknown dtype: this version reads F32, BF16, F16 and F8", path, t->name);
     t->type_word = TYPES[k].word;
     t->usable = TYPES[k].usable;
     t->type = TYPES[k].type;
     if (json_array_size(shape) > SAFETENSORS_RANK_MAX)
-        return err_set(e, ERR_LIMIT, "%s: tensor %s has %zu dimensions, at most %d are supported", path, t->name,
-                       json_array_size(shape), SAFETENSORS_RANK_MAX);
+        return err_set(e, ERR_LIMIT, "%s: tensor %s has %zu dimensions, at most %d are supported", path, t->name, json_array_size(shape),
+                       SAFETENSORS_RANK_MAX);
     t->rank = (int)json_array_size(shape);
     bytes = TYPES[k].bytes;
     for (int i = 0; i < t->rank; i++) {
@@ -129,10 +126,8 @@ static int read_entry(struct safetensors_entry *t, const json_t *j, uint64_t dat
 static int by_begin(const void *pa, const void *pb)
 {
     const struct safetensors_entry *a = pa, *b = pb;
-    if (a->begin != b->begin)
-        return a->begin < b->begin ? -1 : 1;
-    if (a->bytes != b->bytes)
-        return a->bytes < b->bytes ? -1 : 1; /* empty tensors first, so that they may share a place */
+    if (a->begin != b->begin) return a->begin < b->begin ? -1 : 1;
+    if (a->bytes != b->bytes) return a->bytes < b->bytes ? -1 : 1; /* empty tensors first, so that they may share a place */
     return strcmp(a->name, b->name);
 }
 
@@ -163,17 +158,14 @@ static int read_entries(struct safetensors *s, json_t *root, struct err *e)
 
     if (n > SAFETENSORS_TENSORS_MAX)
         return err_set(e, ERR_LIMIT, "%s: %zu tensors, at most %d are supported", s->path, n, SAFETENSORS_TENSORS_MAX);
-    json_object_foreach (root, key, value)
-        bytes += strlen(key) + 1;
+    json_object_foreach (root, key, value) bytes += strlen(key) + 1;
     s->entry = calloc(n + 1, sizeof *s->entry);
     s->names = malloc(bytes);
-    if (!s->entry || !s->names)
-        return err_set(e, ERR_NOMEM, "%s: no memory for the names of %zu tensors", s->path, n);
+    if (!s->entry || !s->names) return err_set(e, ERR_NOMEM, "%s: no memory for the names of %zu tensors", s->path, n);
     json_object_foreach (root, key, value) {
         size_t len = strlen(key);
         if (strcmp(key, "__metadata__") == 0) {
-            if ((rc = check_metadata(s, value, s->path, e)))
-                return rc;
+            if ((rc = check_metadata(s, value, s->path, e))) return rc;
             continue;
         }
         if (!name_ok(key))
@@ -183,8 +175,7 @@ static int read_entries(struct safetensors *s, json_t *root, struct err *e)
         memcpy(s->names + at, key, len + 1);
         t->name = s->names + at;
         at += len + 1;
-        if ((rc = read_entry(t, value, s->data_bytes, s->path, e)))
-            return rc;
+        if ((rc = read_entry(t, value, s->data_bytes, s->path, e))) return rc;
         s->n++;
     }
     qsort(s->entry, s->n, sizeof *s->entry, by_begin);
@@ -193,7 +184,7 @@ static int read_entries(struct safetensors *s, json_t *root, struct err *e)
 
 int safetensors_parse(struct safetensors *out, struct str bytes, const char *path, struct err *e)
 {
-    struct safetensors s = { .n = 0 };
+    struct safetensors s = {.n = 0};
     json_t            *root = NULL;
     uint64_t           header = 0;
     int                rc;
@@ -204,8 +195,7 @@ int safetensors_parse(struct safetensors *out, struct str bytes, const char *pat
         rc = err_set(e, ERR_FORMAT, "%s: %zu bytes are too few for a safetensors file", path, bytes.len);
         goto done;
     }
-    for (int i = 7; i >= 0; i--)
-        header = header << 8 | (uint8_t)bytes.at[i];
+    for (int i = 7; i >= 0; i--) header = header << 8 | (uint8_t)bytes.at[i];
     if (header > SAFETENSORS_HEADER_MAX) {
         rc = err_set(e, ERR_LIMIT, "%s: the header says it has %" PRIu64 " bytes, the limit is %u: not a safetensors file?", path, header,
                      SAFETENSORS_HEADER_MAX);
@@ -223,10 +213,8 @@ int safetensors_parse(struct safetensors *out, struct str bytes, const char *pat
         rc = err_set(e, ERR_FORMAT, "%s: the header does not begin with '{': not a safetensors file", path);
         goto done;
     }
-    if ((rc = load_json(s.header, path, "header", &root, e)))
-        goto done;
-    if ((rc = read_entries(&s, root, e)))
-        goto done;
+    if ((rc = load_json(s.header, path, "header", &root, e))) goto done;
+    if ((rc = read_entries(&s, root, e))) goto done;
     *out = s;
     s.entry = NULL;
     s.names = NULL;
@@ -241,9 +229,8 @@ int safetensors_open(struct safetensors *s, const char *path, struct err *e)
 {
     struct file_map m;
     int             rc = file_map_open(&m, path, e);
-    if (rc)
-        return rc;
-    rc = safetensors_parse(s, (struct str){ (const char *)m.at, m.len }, path, e);
+    if (rc) return rc;
+    rc = safetensors_parse(s, (struct str){(const char *)m.at, m.len}, path, e);
     if (rc)
         file_map_close(&m);
     else
@@ -253,11 +240,10 @@ int safetensors_open(struct safetensors *s, const char *path, struct err *e)
 
 void safetensors_close(struct safetensors *s)
 {
-    if (s->map.fd >= 0)
-        file_map_close(&s->map);
+    if (s->map.fd >= 0) file_map_close(&s->map);
     free(s->entry);
     free(s->names);
-    *s = (struct safetensors){ .map = { .fd = -1 } };
+    *s = (struct safetensors){.map = {.fd = -1}};
 }
 
 /* ---- shard index ---- */
@@ -278,8 +264,7 @@ static int read_index(struct safetensors_index *x, json_t *map, const char *path
     x->file = calloc(n, sizeof *x->file);
     x->tensor = calloc(n, sizeof *x->tensor);
     x->file_of = calloc(n, sizeof *x->file_of);
-    if (!x->file || !x->tensor || !x->file_of)
-        return err_set(e, ERR_NOMEM, "%s: no memory for %zu tensor names", path, n);
+    if (!x->file || !x->tensor || !x->file_of) return err_set(e, ERR_NOMEM, "%s: no memory for %zu tensor names", path, n);
     json_object_foreach (map, key, value) {
         if (!name_ok(key))
             return err_set(e, ERR_FORMAT, "%s: a tensor name is not 1 to %d bytes without control characters", path, SAFETENSORS_NAME_MAX);
@@ -310,23 +295,21 @@ static int read_index(struct safetensors_index *x, json_t *map, const char *path
 
 int safetensors_index_parse(struct safetensors_index *out, struct str json, const char *path, struct err *e)
 {
-    struct safetensors_index x = { .n = 0 };
+    struct safetensors_index x = {.n = 0};
     json_t                  *root = NULL, *map;
     int                      rc;
 
     if (json.len > SAFETENSORS_INDEX_MAX)
         return err_set(e, ERR_LIMIT, "%s: %zu bytes, the limit is %u", path, json.len, SAFETENSORS_INDEX_MAX);
-    if ((rc = load_json(json, path, "index", &root, e)))
-        goto done;
+    if ((rc = load_json(json, path, "index", &root, e))) goto done;
     map = json_object_get(root, "weight_map");
     if (!json_is_object(map)) {
         rc = err_set(e, ERR_FORMAT, "%s: there is no \"weight_map\" object", path);
         goto done;
     }
-    if ((rc = read_index(&x, map, path, e)))
-        goto done;
+    if ((rc = read_index(&x, map, path, e))) goto done;
     *out = x;
-    x = (struct safetensors_index){ .n = 0 };
+    x = (struct safetensors_index){.n = 0};
 done:
     safetensors_index_release(&x);
     json_decref(root);
@@ -335,14 +318,12 @@ done:
 
 void safetensors_index_release(struct safetensors_index *x)
 {
-    for (size_t i = 0; i < x->n_files; i++)
-        free(x->file[i]);
-    for (size_t i = 0; i < x->n; i++)
-        free(x->tensor[i]);
+    for (size_t i = 0; i < x->n_files; i++) free(x->file[i]);
+    for (size_t i = 0; i < x->n; i++) free(x->tensor[i]);
     free(x->file);
     free(x->tensor);
     free(x->file_of);
-    *x = (struct safetensors_index){ .n = 0 };
+    *x = (struct safetensors_index){.n = 0};
 }
 
 /* ---- writer ---- */
@@ -366,10 +347,8 @@ int safetensors_write(struct buf *out, const char *name, int rank, const int64_t
         buf_printf(&header, "%s%" PRId64, i ? "," : "", dim[i]);
     }
     buf_printf(&header, "],\"data_offsets\":[0,%" PRIu64 "]}}", bytes);
-    while (header.len % 8)
-        buf_putc(&header, ' ');
-    for (int i = 0; i < 8; i++)
-        len[i] = (uint8_t)((uint64_t)header.len >> 8 * i);
+    while (header.len % 8) buf_putc(&header, ' ');
+    for (int i = 0; i < 8; i++) len[i] = (uint8_t)((uint64_t)header.len >> 8 * i);
     if (bytes > out->max || buf_put(out, len, 8) || buf_put(out, header.at, header.len) || buf_put(out, values, (size_t)bytes))
         rc = err_set(e, ERR_LIMIT, "tensor %s: %" PRIu64 " bytes do not fit into %zu", name, bytes, out->max);
 done:

@@ -28,13 +28,12 @@ int schedule_conf_check(const struct schedule_conf *c, struct err *e)
         return err_set(e, ERR_FORMAT, "scheduler: shift_terminal is %g, must be 0 or null, or below 1", c->shift_terminal);
     if (c->time_shift_type != SCHEDULE_EXPONENTIAL && c->time_shift_type != SCHEDULE_LINEAR)
         return err_set(e, ERR_FORMAT, "scheduler: time_shift_type must be exponential or linear");
-    if (!c->use_dynamic_shifting)
-        return 0;
+    if (!c->use_dynamic_shifting) return 0;
     if (!isfinite(c->base_shift) || fabs(c->base_shift) > 100 || !isfinite(c->max_shift) || fabs(c->max_shift) > 100)
         return err_set(e, ERR_FORMAT, "scheduler: base_shift %g and max_shift %g must lie in -100..100", c->base_shift, c->max_shift);
     if (c->base_image_seq_len < 0 || c->max_image_seq_len <= c->base_image_seq_len || c->max_image_seq_len > IMAGE_TOK_MAX)
-        return err_set(e, ERR_FORMAT, "scheduler: base_image_seq_len %d must be below max_image_seq_len %d (at most %d)", c->base_image_seq_len,
-                       c->max_image_seq_len, IMAGE_TOK_MAX);
+        return err_set(e, ERR_FORMAT, "scheduler: base_image_seq_len %d must be below max_image_seq_len %d (at most %d)",
+                       c->base_image_seq_len, c->max_image_seq_len, IMAGE_TOK_MAX);
     return 0;
 }
 
@@ -71,22 +70,19 @@ static void stretch(float *sigma, int n, float terminal)
 
     if (scale == 0.0f) /* one pass: 1 - sigma is 0 and has nothing to stretch */
         return;
-    for (int i = 0; i < n; i++)
-        sigma[i] = 1.0f - (1.0f - sigma[i]) / scale;
+    for (int i = 0; i < n; i++) sigma[i] = 1.0f - (1.0f - sigma[i]) / scale;
 }
 
 int schedule_make(const struct schedule_conf *c, int n_passes, int n_image_tok, float *sigma, float *t, struct err *e)
 {
     int rc = schedule_conf_check(c, e);
 
-    if (rc)
-        return rc;
+    if (rc) return rc;
     if (n_passes < 1 || n_passes > SCHEDULE_PASSES_MAX)
         return err_set(e, ERR_ARG, "%d forward passes: must be 1..%d", n_passes, SCHEDULE_PASSES_MAX);
     if (n_image_tok < 1 || n_image_tok > IMAGE_TOK_MAX)
         return err_set(e, ERR_ARG, "%d image tokens: must be 1..%d", n_image_tok, IMAGE_TOK_MAX);
-    for (int i = 0; i < n_passes; i++)
-        sigma[i] = (float)(1.0 - (double)i / n_passes);
+    for (int i = 0; i < n_passes; i++) sigma[i] = (float)(1.0 - (double)i / n_passes);
     if (c->use_dynamic_shifting) {
         double mu = mu_of(c, n_image_tok);
         if (c->time_shift_type == SCHEDULE_LINEAR && !(mu > 0))
@@ -95,8 +91,7 @@ int schedule_make(const struct schedule_conf *c, int n_passes, int n_image_tok, 
     } else {
         shift_constant(sigma, n_passes, c->shift);
     }
-    if (c->shift_terminal > 0)
-        stretch(sigma, n_passes, (float)c->shift_terminal);
+    if (c->shift_terminal > 0) stretch(sigma, n_passes, (float)c->shift_terminal);
     for (int i = 0; i < n_passes; i++) {
         float steps = (float)c->num_train_timesteps;
         float timestep = sigma[i] * steps;

@@ -18,14 +18,14 @@
 
 enum schedule_time_shift { SCHEDULE_EXPONENTIAL, SCHEDULE_LINEAR }; /* time_shift_type */
 
-struct schedule_conf {             /* the keys of scheduler_config.json */
-    int    num_train_timesteps;    /* 1000 */
-    double shift;                  /* 3.0; used when not dynamic */
-    bool   use_dynamic_shifting;   /* false */
-    double base_shift, max_shift;  /* 0.5, 1.15 */
-    int    base_image_seq_len, max_image_seq_len; /* 256, 4096 */
-    enum schedule_time_shift time_shift_type;     /* exponential */
-    double shift_terminal;         /* 0 = null */
+struct schedule_conf {                                              /* the keys of scheduler_config.json */
+    int                      num_train_timesteps;                   /* 1000 */
+    double                   shift;                                 /* 3.0; used when not dynamic */
+    bool                     use_dynamic_shifting;                  /* false */
+    double                   base_shift, max_shift;                 /* 0.5, 1.15 */
+    int                      base_image_seq_len, max_image_seq_len; /* 256, 4096 */
+    enum schedule_time_shift time_shift_type;                       /* exponential */
+    double                   shift_terminal;                        /* 0 = null */
 };
 
 void schedule_conf_default(struct schedule_conf *c);

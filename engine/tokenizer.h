@@ -26,7 +26,7 @@ struct tokenizer;
 
 /* Reads dir/tokenizer.json. ERR_IO: cannot be read; ERR_FORMAT: not a tokenizer of this kind; ERR_LIMIT: over a bound of vocab.h.
  * *out is owned by the caller, and untouched on error. */
-int  tokenizer_open(struct tokenizer **out, const char *dir, struct err *e);
+int tokenizer_open(struct tokenizer **out, const char *dir, struct err *e);
 /* The same from the bytes of a tokenizer.json, or of a GGUF file that carries one; the bytes are not kept. */
 int  tokenizer_open_mem(struct tokenizer **out, struct str json, struct err *e);
 void tokenizer_free(struct tokenizer *t); /* NULL is fine */
@@ -39,8 +39,8 @@ int tokenizer_encode(const struct tokenizer *t, struct str text, int32_t *ids, s
 /* Offset of the first byte that is not UTF-8, or text.len. U+0000 is a character like others here: the vocabulary has a token for it. */
 size_t tokenizer_text_bad_at(struct str text);
 
-size_t  tokenizer_vocab(const struct tokenizer *t);                      /* largest id + 1: rows that the embedding must have */
-int32_t tokenizer_id(const struct tokenizer *t, struct str added);       /* id of an added token by its text, or -1 */
+size_t  tokenizer_vocab(const struct tokenizer *t);                /* largest id + 1: rows that the embedding must have */
+int32_t tokenizer_id(const struct tokenizer *t, struct str added); /* id of an added token by its text, or -1 */
 /* The bytes of an id (an added token gives its text); the empty str for an id outside. Borrowed from t. */
 struct str tokenizer_bytes(const struct tokenizer *t, int32_t id);
 

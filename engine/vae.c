@@ -25,8 +25,8 @@ struct vae {
     struct tensor   post_w, post_b, in_w, in_b, out_norm_w, out_norm_b, out_w, out_b;
     struct resnet   mid[2];
     struct tensor   attn_norm_w, attn_norm_b, wq, bq, wk, bk, wv, bv, wo, bo; /* mid attention, one head */
-    struct resnet  *up;                                                      /* [n_levels][layers_per_block + 1] */
-    struct tensor   up_w[VAE_LEVELS_MAX], up_b[VAE_LEVELS_MAX];              /* after all but the last level */
+    struct resnet  *up;                                                       /* [n_levels][layers_per_block + 1] */
+    struct tensor   up_w[VAE_LEVELS_MAX], up_b[VAE_LEVELS_MAX];               /* after all but the last level */
 };
 
 int vae_scale(const struct vae_conf *conf)
@@ -60,8 +60,7 @@ static void load_resnet(struct loader *l, struct resnet *r, int ci, int co, cons
     load1(l, &r->norm2_b, co, "%s.norm2.bias", p);
     load_conv(l, &r->conv2_w, co, co, 3, "%s.conv2.weight", p);
     load1(l, &r->conv2_b, co, "%s.conv2.bias", p);
-    if (!r->has_short)
-        return;
+    if (!r->has_short) return;
     load_conv(l, &r->short_w, co, ci, 1, "%s.conv_shortcut.weight", p);
     load1(l, &r->short_b, co, "%s.conv_shortcut.bias", p);
 }
@@ -89,7 +88,7 @@ static void load_mid(struct loader *l, struct vae *v, int c)
 static int load_weights(struct vae *v, struct weights *w, struct err *e)
 {
     const struct vae_conf *c = &v->conf;
-    struct loader          l = { w, v->d, e, 0 };
+    struct loader          l = {w, v->d, e, 0};
     int                    top = up_channels(c, 0), base = c->channels[0];
     char                   p[80];
 
@@ -106,8 +105,7 @@ static int load_weights(struct vae *v, struct weights *w, struct err *e)
             snprintf(p, sizeof p, "decoder.up_blocks.%d.resnets.%d", i, k);
             load_resnet(&l, up_resnet(v, i, k), k ? co : ci, co, p);
         }
-        if (i == c->n_levels - 1)
-            break;
+        if (i == c->n_levels - 1) break;
         load_conv(&l, &v->up_w[i], co, co, 3, "decoder.up_blocks.%d.upsamplers.0.conv.weight", i);
         load1(&l, &v->up_b[i], co, "decoder.up_blocks.%d.upsamplers.0.conv.bias", i);
     }
@@ -123,8 +121,7 @@ int vae_open(struct vae **out, const struct vae_conf *conf, struct weights *w, s
     struct vae *v = calloc(1, sizeof *v);
     int         rc;
 
-    if (!v)
-        return err_set(e, ERR_NOMEM, "no memory for the VAE");
+    if (!v) return err_set(e, ERR_NOMEM, "no memory for the VAE");
     v->conf = *conf;
     v->d = d;
     v->up = calloc((size_t)(conf->n_levels * (conf->layers_per_block + 1)), sizeof *v->up);
@@ -132,8 +129,7 @@ int vae_open(struct vae **out, const struct vae_conf *conf, struct weights *w, s
         rc = err_set(e, ERR_NOMEM, "no memory for the VAE");
         goto done;
     }
-    if ((rc = load_weights(v, w, e)))
-        goto done;
+    if ((rc = load_weights(v, w, e))) goto done;
     *out = v;
     v = NULL;
 done:
@@ -143,15 +139,14 @@ done:
 
 void vae_free(struct vae *v)
 {
-    if (!v)
-        return;
+    if (!v) return;
     free(v->up);
     free(v);
 }
 
 /* ---- decode ---- */
 
-struct room { /* three buffers and what lives in A */
+struct room {              /* three buffers and what lives in A */
     struct tensor a, b, c; /* flat */
     int64_t       h, w;
 };
@@ -160,10 +155,13 @@ struct room { /* three buffers and what lives in A */
 static struct tensor as(const struct room *r, const struct tensor *flat, int64_t channels)
 {
     struct tensor t = tensor_slice(flat, 0, r->h * r->w * channels);
-    return tensor_view(&t, 3, (int64_t[]){ r->h, r->w, channels });
+    return tensor_view(&t, 3, (int64_t[]){r->h, r->w, channels});
 }
 
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
 
 /* Largest tenants: A holds every stage's input and output, B normalised inputs and shortcuts, C the middle of a resnet. */
 static struct room make_room(struct vae *v, int64_t h, int64_t w)
@@ -176,14 +174,13 @@ static struct room make_room(struct vae *v, int64_t h, int64_t w)
         a = max64(a, cells * max64(ci, co));
         b = max64(b, cells * max64(ci, co));
         mid = max64(mid, cells * co);
-        if (i == c->n_levels - 1)
-            break;
+        if (i == c->n_levels - 1) break;
         cells *= 4;
         a = max64(a, cells * co);
         b = max64(b, cells * co);
     }
     b = max64(b, cells * max64(3, c->channels[0]));
-    struct room r = { .h = h, .w = w };
+    struct room r = {.h = h, .w = w};
     r.a = dev_new1(v->d, v->d->act_type, a);
     r.b = dev_new1(v->d, v->d->act_type, b);
     r.c = dev_new1(v->d, v->d->act_type, max64(mid, cells * 3));
@@ -213,7 +210,7 @@ static void mid_attention(struct vae *v, struct room *r, int64_t c)
 {
     struct dev   *d = v->d;
     size_t        mark = dev_mark(d);
-    int64_t       n = r->h * r->w, flat[2] = { n, c };
+    int64_t       n = r->h * r->w, flat[2] = {n, c};
     struct tensor x = as(r, &r->a, c), t = as(r, &r->b, c), m = as(r, &r->c, c);
     struct tensor x2 = tensor_view(&x, 2, flat), t2 = tensor_view(&t, 2, flat), y2 = tensor_view(&m, 2, flat);
     struct tensor q = dev_new2(d, d->act_type, n, c), k = dev_new2(d, d->act_type, n, c), u = dev_new2(d, d->act_type, n, c);
@@ -248,8 +245,7 @@ static bool all_finite(struct dev *d, const struct tensor *x)
     size_t mark = dev_mark(d);
     bool   ok;
 
-    if (x->type == DTYPE_F32)
-        return op_all_finite(d, x);
+    if (x->type == DTYPE_F32) return op_all_finite(d, x);
     struct tensor wide = dev_new3(d, DTYPE_F32, x->dim[0], x->dim[1], x->dim[2]);
     op_copy(d, &wide, x);
     ok = op_all_finite(d, &wide);
@@ -279,10 +275,8 @@ bool vae_decode(struct vae *v, const struct tensor *z, struct tensor *rgb)
     mid_attention(v, &r, top);
     resnet(v, &v->mid[1], &r);
     for (int i = 0; i < c->n_levels; i++) {
-        for (int k = 0; k <= c->layers_per_block; k++)
-            resnet(v, up_resnet(v, i, k), &r);
-        if (i < c->n_levels - 1)
-            upsample(v, i, &r);
+        for (int k = 0; k <= c->layers_per_block; k++) resnet(v, up_resnet(v, i, k), &r);
+        if (i < c->n_levels - 1) upsample(v, i, &r);
     }
     x = as(&r, &r.a, c->channels[0]);
     y = as(&r, &r.b, c->channels[0]);

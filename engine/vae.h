@@ -20,7 +20,7 @@
 struct vae;
 
 int  vae_open(struct vae **out, const struct vae_conf *conf, struct weights *w, struct dev *d, struct err *e);
-void vae_free(struct vae *v); /* NULL is fine */
+void vae_free(struct vae *v);                /* NULL is fine */
 int  vae_scale(const struct vae_conf *conf); /* pixels per latent cell: 2^(levels - 1) */
 /* z F32 [channels, h, w], before scaling -> rgb U8 [h*scale, w*scale, 3]. Errors stick in the device.
  * False: a value is not finite, and rgb is no picture. */

@@ -75,8 +75,7 @@ static int check_post(const json_t *root, struct err *e)
     const json_t *post = json_object_get(root, "post_processor"), *single = json_object_get(post, "single");
     const char   *type = word_at(post, "type");
 
-    if (is_absent(post) || strcmp(type, "ByteLevel") == 0)
-        return 0;
+    if (is_absent(post) || strcmp(type, "ByteLevel") == 0) return 0;
     if (strcmp(type, "TemplateProcessing") == 0 && json_array_size(single) == 1 && json_object_get(json_array_get(single, 0), "Sequence"))
         return 0;
     return err_set(e, ERR_FORMAT, "post_processor %s adds tokens of its own: not supported", *type ? type : "without a type");
@@ -89,10 +88,8 @@ static int check_pipeline(const json_t *root, struct err *e)
 
     if (strcmp(word_at(json_object_get(root, "normalizer"), "type"), "NFC") != 0)
         return err_set(e, ERR_FORMAT, "normalizer is not NFC: this tokenizer is not supported");
-    if ((rc = check_split(root, e)) || (rc = check_post(root, e)))
-        return rc;
-    if (strcmp(word_at(model, "type"), "BPE") != 0)
-        return err_set(e, ERR_FORMAT, "model.type is not BPE: this tokenizer is not supported");
+    if ((rc = check_split(root, e)) || (rc = check_post(root, e))) return rc;
+    if (strcmp(word_at(model, "type"), "BPE") != 0) return err_set(e, ERR_FORMAT, "model.type is not BPE: this tokenizer is not supported");
     if (!is_absent(json_object_get(model, "continuing_subword_prefix")) || !is_absent(json_object_get(model, "end_of_word_suffix")))
         return err_set(e, ERR_FORMAT, "model has a subword prefix or suffix: not supported");
     if (json_number_value(json_object_get(model, "dropout")) != 0)
@@ -110,8 +107,7 @@ static uint32_t letter_of_byte(int byte)
 {
     uint32_t next = 256;
 
-    for (int b = 0; b < byte; b++)
-        next += !is_plain(b);
+    for (int b = 0; b < byte; b++) next += !is_plain(b);
     return is_plain(byte) ? (uint32_t)byte : next;
 }
 
@@ -145,8 +141,7 @@ static size_t bytes_of_letters(const struct alphabet *a, const char *at, size_t 
     for (size_t i = 0; i < len; n++) {
         uint8_t  c = (uint8_t)at[i];
         uint32_t u = c < 0x80 ? c : c < 0xe0 && i + 1 < len ? (uint32_t)(c & 0x1f) << 6 | ((uint8_t)at[i + 1] & 0x3f) : 0xffff;
-        if (u >= 0x144 || a->byte_of[u] < 0)
-            return 0;
+        if (u >= 0x144 || a->byte_of[u] < 0) return 0;
         out[n] = (char)a->byte_of[u];
         i += c < 0x80 ? 1 : 2;
     }
@@ -157,8 +152,7 @@ static uint32_t hash_of(const char *at, size_t len)
 {
     uint64_t h = 0xcbf29ce484222325u;
 
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (uint8_t)at[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < len; i++) h = (h ^ (uint8_t)at[i]) * 0x100000001b3u;
     return (uint32_t)(h ^ h >> 29);
 }
 
@@ -169,8 +163,7 @@ static int32_t *slot_of(const struct vocab *v, const char *at, size_t len)
 
     for (; v->slot[i] >= 0; i = (i + 1) & (v->n_slots - 1)) {
         struct str s = v->token[v->slot[i]];
-        if (s.len == len && memcmp(s.at, at, len) == 0)
-            break;
+        if (s.len == len && memcmp(s.at, at, len) == 0) break;
     }
     return &v->slot[i];
 }
@@ -190,8 +183,8 @@ static int32_t id_of(const json_t *v)
 static int check_added(const json_t *one, size_t index, struct err *e)
 {
     static const char *const must_be_false[] = {"single_word", "lstrip", "rstrip", "normalized"};
-    const json_t *content = json_object_get(one, "content");
-    size_t        len = json_string_length(content);
+    const json_t            *content = json_object_get(one, "content");
+    size_t                   len = json_string_length(content);
 
     if (len == 0 || len > VOCAB_TOKEN_MAX)
         return err_set(e, ERR_FORMAT, "added token %zu: content must be a text of 1..%d bytes", index, VOCAB_TOKEN_MAX);
@@ -216,19 +209,17 @@ static int measure(struct vocab *v, json_t *tokens, const json_t *added, size_t 
         return err_set(e, ERR_LIMIT, "model.vocab must be an object of 1..%d tokens", VOCAB_TOKENS_MAX);
     if ((added && !json_is_array(added)) || json_array_size(added) > VOCAB_ADDED_MAX)
         return err_set(e, ERR_LIMIT, "added_tokens must be a list of at most %d", VOCAB_ADDED_MAX);
-    json_object_foreach(tokens, key, value) {
+    json_object_foreach (tokens, key, value) {
         size_t  len = strlen(key);
         int32_t id = id_of(value);
-        if (id < 0)
-            return err_set(e, ERR_FORMAT, "token '%.40s': id must be an integer 0..%d", key, VOCAB_TOKENS_MAX - 1);
+        if (id < 0) return err_set(e, ERR_FORMAT, "token '%.40s': id must be an integer 0..%d", key, VOCAB_TOKENS_MAX - 1);
         if (len == 0 || len > VOCAB_TOKEN_MAX)
             return err_set(e, ERR_LIMIT, "token %" PRId32 " is %zu bytes long, must be 1..%d", id, len, VOCAB_TOKEN_MAX);
         top = id > top ? id : top;
         *n_bytes += len;
     }
-    json_array_foreach(added, i, value) {
-        if ((rc = check_added(value, i, e)))
-            return rc;
+    json_array_foreach (added, i, value) {
+        if ((rc = check_added(value, i, e))) return rc;
         int32_t id = id_of(json_object_get(value, "id"));
         top = id > top ? id : top;
         *n_bytes += json_string_length(json_object_get(value, "content"));
@@ -251,10 +242,9 @@ static int fill_tokens(struct vocab *v, const struct alphabet *a, json_t *tokens
     const char *key;
     json_t     *value;
 
-    json_object_foreach(tokens, key, value) {
+    json_object_foreach (tokens, key, value) {
         int32_t id = id_of(value);
-        if (v->token[id].len)
-            return err_set(e, ERR_FORMAT, "tokens '%.40s' and another share the id %" PRId32, key, id);
+        if (v->token[id].len) return err_set(e, ERR_FORMAT, "tokens '%.40s' and another share the id %" PRId32, key, id);
         size_t   len = strlen(key), n = bytes_of_letters(a, key, len, *at);
         int32_t *slot = n ? slot_of(v, *at, n) : NULL;
         if (!n) /* no piece of text can become this token: kept for its id alone */
@@ -262,8 +252,7 @@ static int fill_tokens(struct vocab *v, const struct alphabet *a, json_t *tokens
         else
             v->token[id] = (struct str){*at, n};
         *at += n;
-        if (slot)
-            *slot = id;
+        if (slot) *slot = id;
     }
     for (int b = 0; b < 256; b++)
         if ((v->byte_id[b] = id_of(json_object_get(tokens, a->letter[b]))) < 0)
@@ -276,17 +265,17 @@ static int fill_added(struct vocab *v, const json_t *tokens, const json_t *added
     size_t  i;
     json_t *one;
 
-    json_array_foreach(added, i, one) {
+    json_array_foreach (added, i, one) {
         const json_t *content = json_object_get(one, "content");
         const json_t *twin = json_object_get(tokens, json_string_value(content));
         int32_t       id = id_of(json_object_get(one, "id"));
         struct str    text = text_put(at, json_string_value(content), json_string_length(content));
         if (twin && id_of(twin) != id)
-            return err_set(e, ERR_FORMAT, "added token '%.40s' has the id %" PRId32 ", model.vocab says %" PRId32, json_string_value(content), id, id_of(twin));
+            return err_set(e, ERR_FORMAT, "added token '%.40s' has the id %" PRId32 ", model.vocab says %" PRId32,
+                           json_string_value(content), id, id_of(twin));
         if (!twin && v->token[id].len)
             return err_set(e, ERR_FORMAT, "added token '%.40s' takes the id %" PRId32 " of another token", json_string_value(content), id);
-        if (!twin)
-            v->token[id] = text;
+        if (!twin) v->token[id] = text;
         v->added[i] = (struct vocab_added){text, id, json_is_true(json_object_get(one, "special"))};
     }
     for (int32_t id = 0; id < v->n_tokens; id++)
@@ -306,8 +295,7 @@ static bool merge_parts(const json_t *m, struct str part[2])
         return part[0].len && part[1].len;
     }
     const char *s = json_string_value(m), *gap = s ? strchr(s, ' ') : NULL;
-    if (!gap || gap == s || !gap[1] || strchr(gap + 1, ' '))
-        return false;
+    if (!gap || gap == s || !gap[1] || strchr(gap + 1, ' ')) return false;
     part[0] = (struct str){s, (size_t)(gap - s)};
     part[1] = str_of(gap + 1);
     return true;
@@ -323,9 +311,8 @@ static int fill_merges(struct vocab *v, const struct alphabet *a, const json_t *
         return err_set(e, ERR_LIMIT, "model.merges must be a list of at most %d", VOCAB_MERGES_MAX);
     v->n_merges = (int32_t)json_array_size(merges);
     v->merge = calloc((size_t)v->n_merges + 1, sizeof *v->merge);
-    if (!v->merge)
-        return err_set(e, ERR_NOMEM, "no memory for %" PRId32 " merges", v->n_merges);
-    json_array_foreach(merges, i, m) {
+    if (!v->merge) return err_set(e, ERR_NOMEM, "no memory for %" PRId32 " merges", v->n_merges);
+    json_array_foreach (merges, i, m) {
         struct str part[2] = {{0}};
         if (!merge_parts(m, part))
             return err_set(e, ERR_FORMAT, "merge %zu must be two tokens: \"left right\" or [\"left\", \"right\"]", i);
@@ -336,8 +323,8 @@ static int fill_merges(struct vocab *v, const struct alphabet *a, const json_t *
         v->merge[i].right = vocab_find(v, (struct str){both + n, k});
         v->merge[i].result = vocab_find(v, (struct str){both, n + k});
         if (v->merge[i].left < 0 || v->merge[i].right < 0 || v->merge[i].result < 0)
-            return err_set(e, ERR_FORMAT, "merge %zu: '%.*s' + '%.*s' or their sum is not in model.vocab", i, (int)part[0].len, part[0].at, (int)part[1].len,
-                           part[1].at);
+            return err_set(e, ERR_FORMAT, "merge %zu: '%.*s' + '%.*s' or their sum is not in model.vocab", i, (int)part[0].len, part[0].at,
+                           (int)part[1].len, part[1].at);
     }
     return 0;
 }
@@ -352,19 +339,15 @@ static int fill(struct vocab *v, const json_t *root, struct err *e)
     int             rc;
 
     alphabet_init(&alphabet);
-    if ((rc = measure(v, tokens, added, &n_bytes, e)))
-        return rc;
+    if ((rc = measure(v, tokens, added, &n_bytes, e))) return rc;
     v->token = calloc((size_t)v->n_tokens, sizeof *v->token);
     v->added = calloc((size_t)v->n_added + 1, sizeof *v->added);
     at = v->text = malloc(n_bytes + 1);
-    for (v->n_slots = 1024; v->n_slots < 2 * (uint32_t)v->n_tokens;)
-        v->n_slots *= 2;
+    for (v->n_slots = 1024; v->n_slots < 2 * (uint32_t)v->n_tokens;) v->n_slots *= 2;
     v->slot = malloc(v->n_slots * sizeof *v->slot);
-    if (!v->token || !v->added || !v->text || !v->slot)
-        return err_set(e, ERR_NOMEM, "no memory for %" PRId32 " tokens", v->n_tokens);
+    if (!v->token || !v->added || !v->text || !v->slot) return err_set(e, ERR_NOMEM, "no memory for %" PRId32 " tokens", v->n_tokens);
     memset(v->slot, 0xff, v->n_slots * sizeof *v->slot);
-    if ((rc = fill_tokens(v, &alphabet, tokens, &at, e)) || (rc = fill_added(v, tokens, added, &at, e)))
-        return rc;
+    if ((rc = fill_tokens(v, &alphabet, tokens, &at, e)) || (rc = fill_added(v, tokens, added, &at, e))) return rc;
     v->ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
     return fill_merges(v, &alphabet, json_object_get(model, "merges"), e);
 }
@@ -378,8 +361,7 @@ static int gguf_pipeline(const struct gguf *g, struct err *e)
     struct str model, pre;
     int        rc;
 
-    if ((rc = gguf_str(g, "tokenizer.ggml.model", &model, e)) || (rc = gguf_str(g, "tokenizer.ggml.pre", &pre, e)))
-        return rc;
+    if ((rc = gguf_str(g, "tokenizer.ggml.model", &model, e)) || (rc = gguf_str(g, "tokenizer.ggml.pre", &pre, e))) return rc;
     if (!str_is(model, "gpt2") || !str_is(pre, "qwen2"))
         return err_set(e, ERR_FORMAT, "tokenizer.ggml.model and .pre are not \"gpt2\" and \"qwen2\": this tokenizer is not supported");
     return 0;
@@ -391,25 +373,26 @@ static int gguf_tokens(const struct gguf *g, json_t *vocab, json_t *added, struc
     size_t                   at = 0;
     int                      rc;
 
-    if ((rc = gguf_array(g, "tokenizer.ggml.tokens", GGUF_STR, &text, e)) || (rc = gguf_array(g, "tokenizer.ggml.token_type", GGUF_I32, &type, e)))
+    if ((rc = gguf_array(g, "tokenizer.ggml.tokens", GGUF_STR, &text, e)) ||
+        (rc = gguf_array(g, "tokenizer.ggml.token_type", GGUF_I32, &type, e)))
         return rc;
     if (text->n != type->n || text->n > VOCAB_TOKENS_MAX)
-        return err_set(e, ERR_LIMIT, "tokenizer.ggml.tokens has %" PRIu64 " entries, token_type %" PRIu64 ": must be as many, at most %d", text->n,
-                       type->n, VOCAB_TOKENS_MAX);
+        return err_set(e, ERR_LIMIT, "tokenizer.ggml.tokens has %" PRIu64 " entries, token_type %" PRIu64 ": must be as many, at most %d",
+                       text->n, type->n, VOCAB_TOKENS_MAX);
     for (uint64_t i = 0; i < text->n; i++) {
         struct str s = gguf_next(text, &at);
         int32_t    kind = gguf_i32(type, i);
         json_t    *id = json_integer((json_int_t)i), *content = json_stringn(s.at ? s.at : "", s.len); /* NULL when it is not UTF-8 */
         bool       is_added = kind == TOKEN_CONTROL || kind == TOKEN_USER, bad = !content || memchr(s.at, 0, s.len) || s.len == 0;
         if (!bad && is_added)
-            bad = json_array_append_new(added, json_pack("{s:O,s:O,s:b,s:b,s:b,s:b,s:b}", "content", content, "id", id, "special", kind == TOKEN_CONTROL,
-                                                         "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0));
+            bad =
+                json_array_append_new(added, json_pack("{s:O,s:O,s:b,s:b,s:b,s:b,s:b}", "content", content, "id", id, "special",
+                                                       kind == TOKEN_CONTROL, "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0));
         else if (!bad)
             bad = json_object_set(vocab, json_string_value(content), id);
         json_decref(id);
         json_decref(content);
-        if (bad)
-            return err_set(e, ERR_FORMAT, "tokenizer.ggml.tokens: entry %" PRIu64 " is not a text", i);
+        if (bad) return err_set(e, ERR_FORMAT, "tokenizer.ggml.tokens: entry %" PRIu64 " is not a text", i);
     }
     return 0;
 }
@@ -420,8 +403,7 @@ static int gguf_merges(const struct gguf *g, json_t *merges, struct err *e)
     size_t                   at = 0;
     int                      rc = gguf_array(g, "tokenizer.ggml.merges", GGUF_STR, &text, e);
 
-    if (rc)
-        return rc;
+    if (rc) return rc;
     if (text->n > VOCAB_MERGES_MAX)
         return err_set(e, ERR_LIMIT, "tokenizer.ggml.merges has %" PRIu64 " entries, at most %d", text->n, VOCAB_MERGES_MAX);
     for (uint64_t i = 0; i < text->n; i++) {
@@ -438,8 +420,7 @@ static int from_gguf(struct vocab *v, struct str bytes, struct err *e)
     json_t     *vocab = json_object(), *merges = json_array(), *added = json_array(), *root = NULL;
     int         rc = gguf_parse(&g, bytes, "tokenizer", e);
 
-    if (rc)
-        goto done;
+    if (rc) goto done;
     if (!(rc = gguf_pipeline(&g, e)) && !(rc = gguf_tokens(&g, vocab, added, e)) && !(rc = gguf_merges(&g, merges, e))) {
         root = json_pack("{s:{s:O,s:O},s:O}", "model", "vocab", vocab, "merges", merges, "added_tokens", added);
         rc = root ? fill(v, root, e) : err_set(e, ERR_NOMEM, "no memory for the tokenizer");
@@ -459,15 +440,11 @@ static int from_json(struct vocab *v, struct str json, struct err *e)
     json_t      *root = NULL;
     int          rc;
 
-    if (json.len > VOCAB_FILE_MAX)
-        return err_set(e, ERR_LIMIT, "tokenizer JSON is %zu bytes, at most %u", json.len, VOCAB_FILE_MAX);
-    if ((rc = check_depth(json, e)))
-        return rc;
+    if (json.len > VOCAB_FILE_MAX) return err_set(e, ERR_LIMIT, "tokenizer JSON is %zu bytes, at most %u", json.len, VOCAB_FILE_MAX);
+    if ((rc = check_depth(json, e))) return rc;
     root = json_loadb(json.len ? json.at : "", json.len, 0, &why);
-    if (!root)
-        return err_set(e, ERR_FORMAT, "not valid JSON at line %d: %s", why.line, why.text);
-    if (!(rc = check_pipeline(root, e)))
-        rc = fill(v, root, e);
+    if (!root) return err_set(e, ERR_FORMAT, "not valid JSON at line %d: %s", why.line, why.text);
+    if (!(rc = check_pipeline(root, e))) rc = fill(v, root, e);
     json_decref(root);
     return rc;
 }
@@ -478,8 +455,7 @@ int vocab_parse(struct vocab *v, struct str bytes, struct err *e)
 
     memset(v, 0, sizeof *v);
     rc = gguf_is(bytes) ? from_gguf(v, bytes, e) : from_json(v, bytes, e);
-    if (rc)
-        vocab_release(v);
+    if (rc) vocab_release(v);
     return rc;
 }
 
@@ -487,16 +463,14 @@ int vocab_parse(struct vocab *v, struct str bytes, struct err *e)
 static int put_letters(struct buf *b, const struct alphabet *a, struct str s, bool as_is)
 {
     int rc = as_is ? buf_put(b, s.at, s.len) : 0;
-    for (size_t i = 0; i < s.len && !as_is && !rc; i++)
-        rc = buf_puts(b, a->letter[(uint8_t)s.at[i]]);
+    for (size_t i = 0; i < s.len && !as_is && !rc; i++) rc = buf_puts(b, a->letter[(uint8_t)s.at[i]]);
     return rc;
 }
 
 /* The 64-bit length at from, of what stands behind it. */
 static void set_length(struct buf *b, size_t from)
 {
-    for (size_t i = 0; i < 8; i++)
-        b->at[from + i] = (char)((uint64_t)(b->len - from - 8) >> 8 * i);
+    for (size_t i = 0; i < 8; i++) b->at[from + i] = (char)((uint64_t)(b->len - from - 8) >> 8 * i);
 }
 
 static int put_tokens(const struct vocab *v, const struct alphabet *a, int32_t n_rows, struct buf *tokens, struct buf *types)
@@ -506,15 +480,12 @@ static int put_tokens(const struct vocab *v, const struct alphabet *a, int32_t n
         size_t  from = tokens->len;
         int32_t type = id < v->n_tokens ? TOKEN_NORMAL : TOKEN_UNUSED;
         for (int32_t k = 0; k < v->n_added; k++)
-            if (v->added[k].id == id)
-                type = v->added[k].special ? TOKEN_CONTROL : TOKEN_USER;
+            if (v->added[k].id == id) type = v->added[k].special ? TOKEN_CONTROL : TOKEN_USER;
         bool as_is = type != TOKEN_NORMAL || vocab_find(v, v->token[id]) != id;
-        if ((rc = buf_put(tokens, "length..", 8)))
-            break;
+        if ((rc = buf_put(tokens, "length..", 8))) break;
         rc = type == TOKEN_UNUSED ? buf_printf(tokens, "[PAD%" PRId32 "]", id) : put_letters(tokens, a, v->token[id], as_is);
         set_length(tokens, from);
-        for (int i = 0; i < 4 && !rc; i++)
-            rc = buf_putc(types, (char)(type >> 8 * i));
+        for (int i = 0; i < 4 && !rc; i++) rc = buf_putc(types, (char)(type >> 8 * i));
     }
     return rc;
 }

@@ -38,26 +38,26 @@ struct vocab_added {
 };
 
 struct vocab {
-    int32_t             n_tokens;   /* largest id + 1 */
-    struct str         *token;      /* [n_tokens] bytes (the byte alphabet undone; added tokens: their text) */
+    int32_t             n_tokens; /* largest id + 1 */
+    struct str         *token;    /* [n_tokens] bytes (the byte alphabet undone; added tokens: their text) */
     int32_t             byte_id[256];
     int32_t             n_merges;
-    struct vocab_merge *merge;      /* [n_merges] by rank */
+    struct vocab_merge *merge; /* [n_merges] by rank */
     int32_t             n_added;
-    struct vocab_added *added;      /* [n_added] */
+    struct vocab_added *added;         /* [n_added] */
     bool                ignore_merges; /* a whole piece that is a token is taken as it is */
-    char               *text;       /* all texts */
-    int32_t            *slot;       /* [n_slots] open addressing: bytes -> id, -1 empty */
+    char               *text;          /* all texts */
+    int32_t            *slot;          /* [n_slots] open addressing: bytes -> id, -1 empty */
     uint32_t            n_slots;
 };
 
 /* bytes: a tokenizer.json, or a whole GGUF file. Copies what it needs. ERR_FORMAT, ERR_LIMIT, ERR_NOMEM, ERR_NOTFOUND (no tokenizer in the
  * GGUF file); on error v is released. */
-int  vocab_parse(struct vocab *v, struct str bytes, struct err *e);
+int vocab_parse(struct vocab *v, struct str bytes, struct err *e);
 /* The other way: tokenizer.ggml.* of a text encoder whose table has n_rows rows; ids without a token are named [PADn]. */
-int  vocab_put(const struct vocab *v, int32_t n_rows, struct gguf_head *h, struct err *e);
+int vocab_put(const struct vocab *v, int32_t n_rows, struct gguf_head *h, struct err *e);
 /* The token of model.vocab with exactly these bytes, or -1. */
 int32_t vocab_find(const struct vocab *v, struct str bytes);
-void vocab_release(struct vocab *v);
+void    vocab_release(struct vocab *v);
 
 #endif

@@ -76,9 +76,8 @@ static int holder_open(struct holder *h, const char *path, struct err *e)
     struct file_map m;
     struct str      bytes;
     int             rc = file_map_open(&m, path, e);
-    if (rc)
-        return rc;
-    bytes = (struct str){ (const char *)m.at, m.len };
+    if (rc) return rc;
+    bytes = (struct str){(const char *)m.at, m.len};
     h->is_gguf = gguf_is(bytes);
     rc = h->is_gguf ? gguf_parse(&h->gguf, bytes, path, e) : safetensors_parse(&h->st, bytes, path, e);
     if (rc)
@@ -110,8 +109,7 @@ static bool ends_with(const char *text, const char *end)
 static int only_file(const char *dir, const char *end, char *name, size_t cap, int *n, struct err *e)
 {
     DIR *d = opendir(dir);
-    if (!d)
-        return err_errno(e, ERR_IO, "cannot read the folder %s", dir);
+    if (!d) return err_errno(e, ERR_IO, "cannot read the folder %s", dir);
     *n = 0;
     for (struct dirent *f; (f = readdir(d));)
         if (f->d_name[0] != '.' && ends_with(f->d_name, end) && strlen(f->d_name) < cap) {
@@ -124,25 +122,22 @@ static int only_file(const char *dir, const char *end, char *name, size_t cap, i
 
 static int find_file(const char *dir, char *path, size_t cap, struct err *e)
 {
-    static const char *const usual[] = { "diffusion_pytorch_model.safetensors", "model.safetensors",
-                                         "diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json" };
-    static const char *const ends[] = { ".safetensors.index.json", ".safetensors", ".gguf" };
+    static const char *const usual[] = {"diffusion_pytorch_model.safetensors", "model.safetensors",
+                                        "diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json"};
+    static const char *const ends[] = {".safetensors.index.json", ".safetensors", ".gguf"};
     char                     name[256];
     int                      rc, n = 0;
 
     for (size_t i = 0; i < sizeof usual / sizeof *usual; i++) {
-        if ((rc = file_join(path, cap, dir, usual[i], e)))
-            return rc;
-        if (file_exists(path))
-            return 0;
+        if ((rc = file_join(path, cap, dir, usual[i], e))) return rc;
+        if (file_exists(path)) return 0;
     }
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
-        if ((rc = only_file(dir, ends[i], name, sizeof name, &n, e)))
-            return rc;
-        if (n == 1)
-            return file_join(path, cap, dir, name, e);
+        if ((rc = only_file(dir, ends[i], name, sizeof name, &n, e))) return rc;
+        if (n == 1) return file_join(path, cap, dir, name, e);
         if (n > 1)
-            return err_set(e, ERR_FORMAT, "%s holds %d files *%s and none is named model%s: keep one, or name the file itself", dir, n, ends[i], ends[i]);
+            return err_set(e, ERR_FORMAT, "%s holds %d files *%s and none is named model%s: keep one, or name the file itself", dir, n,
+                           ends[i], ends[i]);
     }
     return err_set(e, ERR_NOTFOUND, "%s holds no .safetensors file and no .gguf (other weight formats are not read)", dir);
 }
@@ -156,18 +151,15 @@ static int open_shards(struct weights *w, const char *index_path, struct safeten
     int        rc;
 
     buf_init(&b, SAFETENSORS_INDEX_MAX);
-    if ((rc = file_read(index_path, &b, e)))
-        goto done;
-    if ((rc = safetensors_index_parse(x, buf_str(&b), index_path, e)))
-        goto done;
+    if ((rc = file_read(index_path, &b, e))) goto done;
+    if ((rc = safetensors_index_parse(x, buf_str(&b), index_path, e))) goto done;
     w->file = calloc(x->n_files, sizeof *w->file);
     if (!w->file) {
         rc = err_set(e, ERR_NOMEM, "%s: no memory for %zu shards", index_path, x->n_files);
         goto done;
     }
     for (size_t i = 0; i < x->n_files; i++) {
-        if ((rc = file_join(path, sizeof path, w->dir, x->file[i], e)))
-            goto done;
+        if ((rc = file_join(path, sizeof path, w->dir, x->file[i], e))) goto done;
         if ((rc = holder_open(&w->file[i], path, e))) {
             err_in(e, "%s", index_path);
             goto done;
@@ -183,10 +175,8 @@ static int open_single(struct weights *w, const char *path, struct err *e)
 {
     int rc;
     w->file = calloc(1, sizeof *w->file);
-    if (!w->file)
-        return err_set(e, ERR_NOMEM, "%s: no memory", path);
-    if ((rc = holder_open(&w->file[0], path, e)))
-        return rc;
+    if (!w->file) return err_set(e, ERR_NOMEM, "%s: no memory", path);
+    if ((rc = holder_open(&w->file[0], path, e))) return rc;
     w->n_files = 1;
     return 0;
 }
@@ -200,8 +190,7 @@ static int name_one(struct weights *w, const struct safetensors_entry *stored, s
     t->file = file;
     t->view = *stored;
     t->view.name = strdup(name);
-    if (!t->view.name)
-        return err_set(e, ERR_NOMEM, "%s: no memory for the names of its tensors", w->dir);
+    if (!t->view.name) return err_set(e, ERR_NOMEM, "%s: no memory for the names of its tensors", w->dir);
     w->n_named++;
     if (n > 1) {
         t->view.dim[0] /= n;
@@ -210,13 +199,13 @@ static int name_one(struct weights *w, const struct safetensors_entry *stored, s
     }
     HASH_FIND_STR(w->by_name, name, twin);
     if (twin && twin->file != file)
-        return err_set(e, ERR_FORMAT, "tensor %s is in two shards: %s and %s", name, file_path(&w->file[twin->file]), file_path(&w->file[file]));
+        return err_set(e, ERR_FORMAT, "tensor %s is in two shards: %s and %s", name, file_path(&w->file[twin->file]),
+                       file_path(&w->file[file]));
     if (twin)
-        return err_set(e, ERR_FORMAT, "%s: %s and %s are two tensors of one meaning (%s)", file_path(&w->file[file]), twin->stored->name, stored->name,
-                       name);
+        return err_set(e, ERR_FORMAT, "%s: %s and %s are two tensors of one meaning (%s)", file_path(&w->file[file]), twin->stored->name,
+                       stored->name, name);
     HASH_ADD_KEYPTR(hh, w->by_name, t->view.name, strlen(t->view.name), t);
-    if (k == 0)
-        HASH_ADD_KEYPTR(by_stored, w->by_stored, stored->name, strlen(stored->name), t);
+    if (k == 0) HASH_ADD_KEYPTR(by_stored, w->by_stored, stored->name, strlen(stored->name), t);
     return 0;
 }
 
@@ -230,8 +219,7 @@ static int name_all(struct weights *w, struct err *e)
             n_levels = levels > n_levels ? levels : n_levels;
         }
     w->named = calloc(n * NAMES_PARTS + 1, sizeof *w->named);
-    if (!w->named)
-        return err_set(e, ERR_NOMEM, "%s: no memory for the names of %zu tensors", w->dir, n);
+    if (!w->named) return err_set(e, ERR_NOMEM, "%s: no memory for the names of %zu tensors", w->dir, n);
     for (size_t f = 0; f < w->n_files; f++)
         for (size_t i = 0; i < file_count(&w->file[f]); i++) {
             const struct safetensors_entry *t = &file_entries(&w->file[f])[i];
@@ -240,8 +228,7 @@ static int name_all(struct weights *w, struct err *e)
             if (names.n > 1 && (t->rank < 1 || t->dim[0] % names.n))
                 return err_set(e, ERR_FORMAT, "%s: tensor %s has no rows that divide by %d", file_path(&w->file[f]), t->name, names.n);
             for (int k = 0; k < names.n; k++)
-                if ((rc = name_one(w, t, f, names.name[k], k, names.n, e)))
-                    return rc;
+                if ((rc = name_one(w, t, f, names.name[k], k, names.n, e))) return rc;
         }
     return 0;
 }
@@ -253,7 +240,8 @@ static int check_index(const struct weights *w, const struct safetensors_index *
         const struct named *t;
         HASH_FIND(by_stored, w->by_stored, x->tensor[i], strlen(x->tensor[i]), t);
         if (!t || t->file != x->file_of[i])
-            return err_set(e, ERR_FORMAT, "%s says that tensor %s is in %s, but it is not", index_path, x->tensor[i], x->file[x->file_of[i]]);
+            return err_set(e, ERR_FORMAT, "%s says that tensor %s is in %s, but it is not", index_path, x->tensor[i],
+                           x->file[x->file_of[i]]);
     }
     return 0;
 }
@@ -264,8 +252,7 @@ static int find_path(struct weights *w, const char *given, char *path, size_t ca
     char *slash;
     if ((size_t)snprintf(w->dir, sizeof w->dir, "%s", given) >= sizeof w->dir)
         return err_set(e, ERR_LIMIT, "the name %.60s... is longer than %zu bytes", given, sizeof w->dir - 1);
-    if (file_is_folder(given))
-        return find_file(given, path, cap, e);
+    if (file_is_folder(given)) return find_file(given, path, cap, e);
     snprintf(path, cap, "%s", given);
     slash = strrchr(w->dir, '/');
     if (slash)
@@ -278,22 +265,17 @@ static int find_path(struct weights *w, const char *given, char *path, size_t ca
 int weights_open(struct weights **out, const char *given, const char *prefix, struct err *e)
 {
     struct weights          *w = calloc(1, sizeof *w);
-    struct safetensors_index x = { .n = 0 };
+    struct safetensors_index x = {.n = 0};
     char                     path[1024];
     int                      rc;
 
-    if (!w)
-        return err_set(e, ERR_NOMEM, "%s: no memory", given);
+    if (!w) return err_set(e, ERR_NOMEM, "%s: no memory", given);
     snprintf(w->prefix, sizeof w->prefix, "%s", prefix ? prefix : "");
-    if ((rc = find_path(w, given, path, sizeof path, e)))
-        goto done;
+    if ((rc = find_path(w, given, path, sizeof path, e))) goto done;
     rc = ends_with(path, ".json") ? open_shards(w, path, &x, e) : open_single(w, path, e);
-    if (rc)
-        goto done;
-    if ((rc = name_all(w, e)))
-        goto done;
-    if ((rc = check_index(w, &x, path, e)))
-        goto done;
+    if (rc) goto done;
+    if ((rc = name_all(w, e))) goto done;
+    if ((rc = check_index(w, &x, path, e))) goto done;
     *out = w;
     w = NULL;
 done:
@@ -304,16 +286,14 @@ done:
 
 void weights_free(struct weights *w)
 {
-    if (!w)
-        return;
+    if (!w) return;
     HASH_CLEAR(hh, w->by_name);
     HASH_CLEAR(by_stored, w->by_stored);
     for (size_t i = 0; i < w->n_named; i++) {
         free(w->named[i].copy);
         free((char *)(uintptr_t)w->named[i].view.name);
     }
-    for (size_t f = 0; f < w->n_files; f++)
-        holder_close(&w->file[f]);
+    for (size_t f = 0; f < w->n_files; f++) holder_close(&w->file[f]);
     free(w->named);
     free(w->file);
     free(w);
@@ -342,8 +322,7 @@ static const char *shape_text(int rank, const int64_t *dim, char *text, size_t c
 {
     size_t at = 0;
     text[0] = 0;
-    for (int i = 0; i < rank && at < cap; i++)
-        at += (size_t)snprintf(text + at, cap - at, "%s%" PRId64, i ? "," : "", dim[i]);
+    for (int i = 0; i < rank && at < cap; i++) at += (size_t)snprintf(text + at, cap - at, "%s%" PRId64, i ? "," : "", dim[i]);
     return text;
 }
 
@@ -351,12 +330,10 @@ static int align(const struct weights *w, struct named *t, const uint8_t **at, s
 {
     size_t align_bytes = dtype_block(t->view.type) > 1 ? 1 : dtype_bytes(t->view.type);
     *at = file_data(&w->file[t->file]) + t->view.begin;
-    if ((uintptr_t)*at % align_bytes == 0)
-        return 0;
+    if ((uintptr_t)*at % align_bytes == 0) return 0;
     if (!t->copy) {
         t->copy = malloc((size_t)t->view.bytes + 1);
-        if (!t->copy)
-            return err_set(e, ERR_NOMEM, "%s: no memory for an aligned copy of tensor %s", w->dir, t->stored->name);
+        if (!t->copy) return err_set(e, ERR_NOMEM, "%s: no memory for an aligned copy of tensor %s", w->dir, t->stored->name);
         memcpy(t->copy, *at, (size_t)t->view.bytes);
     }
     *at = t->copy;
@@ -368,43 +345,38 @@ static bool same_shape(const struct safetensors_entry *t, int rank, const int64_
 {
     int i = 0, k = 0;
     for (;; i++, k++) {
-        while (i < t->rank && t->dim[i] == 1)
-            i++;
-        while (k < rank && dim[k] == 1)
-            k++;
-        if (i == t->rank || k == rank)
-            return i == t->rank && k == rank;
-        if (t->dim[i] != dim[k])
-            return false;
+        while (i < t->rank && t->dim[i] == 1) i++;
+        while (k < rank && dim[k] == 1) k++;
+        if (i == t->rank || k == rank) return i == t->rank && k == rank;
+        if (t->dim[i] != dim[k]) return false;
     }
 }
 
 /* The factor of an 8-bit weight: a tensor of one value beside it, under either name that is in use. 0 when there is none. */
 static int find_scale(const struct weights *w, const struct named *t, float *scale, struct err *e)
 {
-    static const char *const ends[] = { "scale_weight", "weight_scale" };
+    static const char *const ends[] = {"scale_weight", "weight_scale"};
     const char              *name = t->stored->name;
     size_t                   stem = strlen(name);
     char                     other[SAFETENSORS_NAME_MAX + 32];
     struct named            *s = NULL;
 
     *scale = 0;
-    if (!ends_with(name, ".weight"))
-        return 0;
+    if (!ends_with(name, ".weight")) return 0;
     stem -= strlen("weight");
     for (size_t i = 0; i < 2 && !s; i++) {
         snprintf(other, sizeof other, "%.*s%s", (int)stem, name, ends[i]);
         HASH_FIND(by_stored, w->by_stored, other, strlen(other), s);
     }
-    if (!s)
-        return 0;
+    if (!s) return 0;
     if (s->stored->type != DTYPE_F32 || !s->stored->usable || s->stored->bytes != sizeof *scale)
         return err_set(e, ERR_FORMAT, "%s: %s is not one F32 value: only whole tensors can be scaled", file_path(&w->file[s->file]), other);
     memcpy(scale, file_data(&w->file[s->file]) + s->stored->begin, sizeof *scale);
     if (!(*scale > 0 && *scale <= 1e30f))
         return err_set(e, ERR_FORMAT, "%s: %s is %g: must be above 0 and finite", file_path(&w->file[s->file]), other, (double)*scale);
     if (t->view.type != DTYPE_F8_E4M3 && t->view.type != DTYPE_F8_E5M2 && *scale != 1.0f)
-        return err_set(e, ERR_FORMAT, "%s: %s scales a tensor of %s: only F8 is scaled", file_path(&w->file[s->file]), other, t->view.type_word);
+        return err_set(e, ERR_FORMAT, "%s: %s scales a tensor of %s: only F8 is scaled", file_path(&w->file[s->file]), other,
+                       t->view.type_word);
     *scale = *scale == 1.0f ? 0 : *scale;
     return 0;
 }
@@ -429,14 +401,13 @@ int weights_get(struct weights *w, const char *name, int rank, const int64_t *di
         return err_set(e, ERR_FORMAT, "%s: tensor %s has dtype %s, supported are F32, BF16 and F16, F8 and ggml's blocks", path, name,
                        t->view.type_word);
     if (dim[rank - 1] % dtype_block(t->view.type))
-        return err_set(e, ERR_FORMAT, "%s: tensor %s: rows of %" PRId64 " values cannot be %s", path, name, dim[rank - 1], t->view.type_word);
-    if ((rc = find_scale(w, t, &scale, e)))
-        return rc;
+        return err_set(e, ERR_FORMAT, "%s: tensor %s: rows of %" PRId64 " values cannot be %s", path, name, dim[rank - 1],
+                       t->view.type_word);
+    if ((rc = find_scale(w, t, &scale, e))) return rc;
     if (scale != 0 && rank > 2)
         return err_set(e, ERR_FORMAT, "%s: tensor %s is a scaled F8 convolution: not supported, use F16 or BF16", path, name);
-    if ((rc = align(w, t, &at, e)))
-        return rc;
-    struct tensor r = { .type = t->view.type, .rank = rank, .pitch = 1, .data = (void *)(uintptr_t)at, .scale = scale };
+    if ((rc = align(w, t, &at, e))) return rc;
+    struct tensor r = {.type = t->view.type, .rank = rank, .pitch = 1, .data = (void *)(uintptr_t)at, .scale = scale};
     for (int i = 0; i < rank; i++) {
         r.dim[i] = dim[i];
         r.pitch *= i ? dim[i] : 1;
@@ -455,8 +426,7 @@ int weights_take(struct weights *w, struct dev *d, const char *name, int rank, c
 int weights_check(const struct weights *w, struct err *e)
 {
     int rc = 0;
-    for (size_t f = 0; !rc && f < w->n_files; f++)
-        rc = file_map_check(w->file[f].is_gguf ? &w->file[f].gguf.map : &w->file[f].st.map, e);
+    for (size_t f = 0; !rc && f < w->n_files; f++) rc = file_map_check(w->file[f].is_gguf ? &w->file[f].gguf.map : &w->file[f].st.map, e);
     return rc;
 }
 
@@ -465,8 +435,7 @@ void weights_digest(const struct weights *w, struct sha256 *s)
     for (size_t f = 0; f < w->n_files; f++) {
         struct str header = file_header(&w->file[f]);
         uint8_t    len[8];
-        for (int i = 0; i < 8; i++)
-            len[i] = (uint8_t)((uint64_t)header.len >> 8 * i);
+        for (int i = 0; i < 8; i++) len[i] = (uint8_t)((uint64_t)header.len >> 8 * i);
         sha256_put(s, len, sizeof len);
         sha256_put(s, header.at, header.len);
     }
@@ -480,8 +449,7 @@ size_t weights_count(const struct weights *w)
 const struct safetensors_entry *weights_entry(const struct weights *w, size_t i, const char **file)
 {
     assert(i < w->n_named);
-    if (file)
-        *file = file_path(&w->file[w->named[i].file]);
+    if (file) *file = file_path(&w->file[w->named[i].file]);
     return &w->named[i].view;
 }
 
@@ -512,8 +480,7 @@ void weights_profile(const struct weights *w, char name[32])
 int64_t weights_bytes(const struct weights *w)
 {
     uint64_t sum = 0;
-    for (size_t f = 0; f < w->n_files; f++)
-        sum += w->file[f].is_gguf ? w->file[f].gguf.data_bytes : w->file[f].st.data_bytes;
+    for (size_t f = 0; f < w->n_files; f++) sum += w->file[f].is_gguf ? w->file[f].gguf.data_bytes : w->file[f].st.data_bytes;
     return (int64_t)sum;
 }
 
@@ -534,19 +501,18 @@ enum dtype weights_type(const struct weights *w)
     const struct safetensors_entry *largest = NULL;
     for (size_t i = 0; i < w->n_named; i++) {
         const struct safetensors_entry *t = &w->named[i].view;
-        if (t->usable && (!largest || t->bytes > largest->bytes))
-            largest = t;
+        if (t->usable && (!largest || t->bytes > largest->bytes)) largest = t;
     }
     return largest ? largest->type : DTYPE_F32;
 }
 
 /* ---- loader ---- */
 
-__attribute__((format(printf, 5, 0))) static void load(struct loader *l, struct tensor *out, int rank, const int64_t *dim, const char *fmt, va_list ap)
+__attribute__((format(printf, 5, 0))) static void load(struct loader *l, struct tensor *out, int rank, const int64_t *dim, const char *fmt,
+                                                       va_list ap)
 {
     char name[SAFETENSORS_NAME_MAX + 1];
-    if (l->rc)
-        return;
+    if (l->rc) return;
     int n = vsnprintf(name, sizeof name, fmt, ap);
     assert(n > 0 && (size_t)n < sizeof name);
     l->rc = weights_take(l->w, l->d, name, rank, dim, out, l->e);
@@ -556,7 +522,7 @@ void load1(struct loader *l, struct tensor *out, int64_t n, const char *fmt, ...
 {
     va_list ap;
     va_start(ap, fmt);
-    load(l, out, 1, (int64_t[]){ n }, fmt, ap);
+    load(l, out, 1, (int64_t[]){n}, fmt, ap);
     va_end(ap);
 }
 
@@ -564,7 +530,7 @@ void load2(struct loader *l, struct tensor *out, int64_t n, int64_t c, const cha
 {
     va_list ap;
     va_start(ap, fmt);
-    load(l, out, 2, (int64_t[]){ n, c }, fmt, ap);
+    load(l, out, 2, (int64_t[]){n, c}, fmt, ap);
     va_end(ap);
 }
 
@@ -572,6 +538,6 @@ void load_conv(struct loader *l, struct tensor *out, int64_t co, int64_t ci, int
 {
     va_list ap;
     va_start(ap, fmt);
-    load(l, out, 4, (int64_t[]){ co, ci, k, k }, fmt, ap);
+    load(l, out, 4, (int64_t[]){co, ci, k, k}, fmt, ap);
     va_end(ap);
 }

@@ -32,25 +32,25 @@ struct gguf;              /* engine/gguf.h */
 int  weights_open(struct weights **out, const char *path, const char *prefix, struct err *e);
 void weights_free(struct weights *w); /* NULL is fine */
 
-bool    weights_has(const struct weights *w, const char *name);
+bool weights_has(const struct weights *w, const char *name);
 /* A host tensor of exactly this shape, borrowed from w. ERR_NOTFOUND: no such name. ERR_FORMAT: other shape, or a dtype that is not supported. */
-int     weights_get(struct weights *w, const char *name, int rank, const int64_t *dim, struct tensor *out, struct err *e);
+int weights_get(struct weights *w, const char *name, int rank, const int64_t *dim, struct tensor *out, struct err *e);
 /* The same, put on the device by dev_weight(). */
-int     weights_take(struct weights *w, struct dev *d, const char *name, int rank, const int64_t *dim, struct tensor *out, struct err *e);
+int weights_take(struct weights *w, struct dev *d, const char *name, int rank, const int64_t *dim, struct tensor *out, struct err *e);
 /* ERR_IO when one of the files was cut since it was opened (reading on would be SIGBUS). */
-int     weights_check(const struct weights *w, struct err *e);
-void    weights_digest(const struct weights *w, struct sha256 *s); /* the headers of all files: names, shapes, dtypes */
+int  weights_check(const struct weights *w, struct err *e);
+void weights_digest(const struct weights *w, struct sha256 *s); /* the headers of all files: names, shapes, dtypes */
 /* Tensor i of weights_count(), in the order of the files, under the name it answers to (parts of a fused one count each); *file (may be
  * NULL) receives the path it lies in. Borrowed. */
-size_t  weights_count(const struct weights *w);
+size_t                          weights_count(const struct weights *w);
 const struct safetensors_entry *weights_entry(const struct weights *w, size_t i, const char **file);
 const struct safetensors_entry *weights_find(const struct weights *w, const char *name); /* NULL: no such tensor */
-const struct gguf *weights_gguf(const struct weights *w);   /* the first file's metadata; NULL when it is no GGUF file */
-const char *weights_path(const struct weights *w);          /* for sentences */
-void    weights_profile(const struct weights *w, char name[32]); /* "zfarm.profile" of the first file's metadata, or ""; not judged */
-int64_t weights_bytes(const struct weights *w);       /* of all tensors in the files */
-int64_t weights_values(const struct weights *w);      /* parameters in the files */
-enum dtype weights_type(const struct weights *w);     /* of the largest usable tensor: what people call the dtype of a checkpoint */
+const struct gguf              *weights_gguf(const struct weights *w); /* the first file's metadata; NULL when it is no GGUF file */
+const char                     *weights_path(const struct weights *w); /* for sentences */
+void       weights_profile(const struct weights *w, char name[32]);    /* "zfarm.profile" of the first file's metadata, or ""; not judged */
+int64_t    weights_bytes(const struct weights *w);                     /* of all tensors in the files */
+int64_t    weights_values(const struct weights *w);                    /* parameters in the files */
+enum dtype weights_type(const struct weights *w); /* of the largest usable tensor: what people call the dtype of a checkpoint */
 
 /* Takes many tensors with one check at the end: after the first error the others do nothing.
  *   struct loader l = { w, d, e, 0 };

@@ -33,14 +33,18 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
     struct inspect_args *a = state->input;
 
     switch (key) {
-    case 'b': a->brief = true; return 0;
+    case 'b':
+        a->brief = true;
+        return 0;
     case ARGP_KEY_ARG:
-        if (a->path)
-            argp_error(state, "one DIR or FILE at a time");
+        if (a->path) argp_error(state, "one DIR or FILE at a time");
         a->path = arg;
         return 0;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "DIR or FILE is missing"); return 0;
-    default: return ARGP_ERR_UNKNOWN;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "DIR or FILE is missing");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
 }
 
@@ -49,10 +53,8 @@ static const char *shape_text(int rank, const int64_t *dim, char *text, size_t c
     size_t at = 0;
 
     at += (size_t)snprintf(text, cap, "[");
-    for (int i = 0; i < rank && at < cap; i++)
-        at += (size_t)snprintf(text + at, cap - at, "%s%" PRId64, i ? "," : "", dim[i]);
-    if (at < cap)
-        snprintf(text + at, cap - at, "]");
+    for (int i = 0; i < rank && at < cap; i++) at += (size_t)snprintf(text + at, cap - at, "%s%" PRId64, i ? "," : "", dim[i]);
+    if (at < cap) snprintf(text + at, cap - at, "]");
     return text;
 }
 
@@ -65,8 +67,8 @@ static void put_entry(const struct safetensors_entry *t)
 static void put_total(size_t n, int64_t values, int64_t bytes)
 {
     char count[32], size[32];
-    printf("  %zu tensors, %" PRId64 " parameters (%s), %" PRId64 " bytes (%s)\n", n, values, tool_count_text(values, count, sizeof count), bytes,
-           tool_bytes_text(bytes, size, sizeof size));
+    printf("  %zu tensors, %" PRId64 " parameters (%s), %" PRId64 " bytes (%s)\n", n, values, tool_count_text(values, count, sizeof count),
+           bytes, tool_bytes_text(bytes, size, sizeof size));
 }
 
 /* Names what the config asks for and the files lack. Returns how many of them the engine needs. */
@@ -80,21 +82,18 @@ static int put_missing(struct weights *w, const struct plan *p)
         char                      shape[200];
         struct tensor             out;
         int                       rc = weights_get(w, t->name, t->rank, t->dim, &out, &e);
-        if (!rc)
-            continue;
+        if (!rc) continue;
         if (!t->needed) {
             n_other++;
             continue;
         }
-        if (++n_needed > LISTED_MAX)
-            continue;
+        if (++n_needed > LISTED_MAX) continue;
         if (rc == ERR_NOTFOUND)
             printf("  MISSING %s %s\n", t->name, shape_text(t->rank, t->dim, shape, sizeof shape));
         else
             printf("  WRONG   %s\n", e.text);
     }
-    if (n_needed > LISTED_MAX)
-        printf("  ... and %d more\n", n_needed - LISTED_MAX);
+    if (n_needed > LISTED_MAX) printf("  ... and %d more\n", n_needed - LISTED_MAX);
     if (n_needed)
         printf("  NOT COMPLETE: %d tensors that the config needs are missing or wrong\n", n_needed);
     else
@@ -114,33 +113,27 @@ static int inspect_part(enum part wanted, const char *path, bool brief)
     bool              inferred = false;
     int               rc;
 
-    if ((rc = weights_open(&w, path, "model.", &e)))
-        goto done;
+    if ((rc = weights_open(&w, path, "model.", &e))) goto done;
     printf("%s\n", path);
     part = part_of(w);
     if (wanted != PART_UNKNOWN && part != wanted)
         rc = err_set(&e, ERR_FORMAT, "%s holds no %s", path, part_folder[wanted]);
     else if (!(rc = part_conf(part, path, w, &c, &inferred, &e)))
         rc = part_plan(part, &c, &p, &e);
-    if (rc)
-        goto done;
+    if (rc) goto done;
     if (part != PART_UNKNOWN && wanted == PART_UNKNOWN)
         printf("  a %s%s\n", part_folder[part], inferred ? "; no config beside it, so the numbers are those that the shapes show" : "");
     part_print(part, &c);
     for (size_t i = 0; i < weights_count(w); i++) {
         const struct safetensors_entry *t = weights_entry(w, i, &file);
-        if (file != last)
-            printf("  %s\n", file);
+        if (file != last) printf("  %s\n", file);
         last = file;
-        if (!brief)
-            put_entry(t);
+        if (!brief) put_entry(t);
     }
     put_total(weights_count(w), weights_values(w), weights_bytes(w));
-    if (p.n)
-        rc = put_missing(w, &p) ? ERR_FORMAT : 0;
+    if (p.n) rc = put_missing(w, &p) ? ERR_FORMAT : 0;
 done:
-    if (e.code)
-        rc = tool_failed(&e);
+    if (e.code) rc = tool_failed(&e);
     weights_free(w);
     plan_release(&p);
     return rc ? 1 : 0;
@@ -152,8 +145,7 @@ static int inspect_tokenizer(const char *dir)
     struct err        e = {0};
 
     printf("%s\n", dir);
-    if (tokenizer_open(&t, dir, &e))
-        return tool_failed(&e);
+    if (tokenizer_open(&t, dir, &e)) return tool_failed(&e);
     printf("  ids 0..%zu\n", tokenizer_vocab(t) - 1);
     tokenizer_free(t);
     return 0;
@@ -176,12 +168,10 @@ static int inspect_model(const char *dir, bool brief)
                c.schedule.shift, c.schedule.use_dynamic_shifting ? ", dynamic" : "");
     }
     for (int i = 0; i < PART_UNKNOWN; i++) {
-        if (file_join(path, sizeof path, dir, part_folder[i], &e))
-            return tool_failed(&e);
+        if (file_join(path, sizeof path, dir, part_folder[i], &e)) return tool_failed(&e);
         rc |= inspect_part((enum part)i, path, brief);
     }
-    if (file_join(path, sizeof path, dir, "tokenizer", &e))
-        return tool_failed(&e);
+    if (file_join(path, sizeof path, dir, "tokenizer", &e)) return tool_failed(&e);
     return rc | inspect_tokenizer(path);
 }
 
@@ -190,19 +180,24 @@ static int inspect(const struct inspect_args *a)
     struct err e = {0};
     char       path[600];
 
-    if (file_join(path, sizeof path, a->path, "model_index.json", &e))
-        return tool_failed(&e);
-    if (file_is_folder(a->path) && file_exists(path))
-        return inspect_model(a->path, a->brief);
+    if (file_join(path, sizeof path, a->path, "model_index.json", &e)) return tool_failed(&e);
+    if (file_is_folder(a->path) && file_exists(path)) return inspect_model(a->path, a->brief);
     return inspect_part(PART_UNKNOWN, a->path, a->brief);
 }
 
 int tool_inspect(int argc, char **argv)
 {
-    const struct argp argp = {OPTIONS, on_option, "DIR|FILE",
-                              "Shows what a checkpoint holds: tensors with dtype, shape and bytes, totals, and what is missing for generating.\v"
-                              "DIR is a whole model in the diffusers layout (model_index.json) or one of its parts; FILE is a .safetensors, an index of "
-                              "shards or a .gguf. Tensors are shown under the names that the engine knows them by. Exit code 1 when something is missing or wrong.", NULL, NULL, NULL};
+    const struct argp argp = {
+        OPTIONS,
+        on_option,
+        "DIR|FILE",
+        "Shows what a checkpoint holds: tensors with dtype, shape and bytes, totals, and what is missing for generating.\v"
+        "DIR is a whole model in the diffusers layout (model_index.json) or one of its parts; FILE is a .safetensors, an index of "
+        "shards or a .gguf. Tensors are shown under the names that the engine knows them by. Exit code 1 when something is missing or "
+        "wrong.",
+        NULL,
+        NULL,
+        NULL};
     struct inspect_args a = {0};
 
     argp_parse(&argp, argc, argv, 0, NULL, &a);

@@ -14,10 +14,8 @@ static const struct command {
     int (*run)(int argc, char **argv);
     char *full; /* argv[0] of the subcommand, as argp prints it */
 } commands[] = {
-    {"inspect", tool_inspect, (char[]){"zfarm-model inspect"}},
-    {"tokenize", tool_tokenize, (char[]){"zfarm-model tokenize"}},
-    {"synth", tool_synth, (char[]){"zfarm-model synth"}},
-    {"quantize", tool_quantize, (char[]){"zfarm-model quantize"}},
+    {"inspect", tool_inspect, (char[]){"zfarm-model inspect"}}, {"tokenize", tool_tokenize, (char[]){"zfarm-model tokenize"}},
+    {"synth", tool_synth, (char[]){"zfarm-model synth"}},       {"quantize", tool_quantize, (char[]){"zfarm-model quantize"}},
     {"verify", tool_verify, (char[]){"zfarm-model verify"}},
 };
 #define N_COMMANDS (sizeof commands / sizeof *commands)
@@ -37,8 +35,7 @@ static const char DOC[] = "Looks into Z-Image checkpoints, checks, quantises and
 static const struct command *find(const char *name)
 {
     for (size_t i = 0; i < N_COMMANDS; i++)
-        if (strcmp(commands[i].name, name) == 0)
-            return &commands[i];
+        if (strcmp(commands[i].name, name) == 0) return &commands[i];
     return NULL;
 }
 
@@ -46,12 +43,9 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
 {
     int *at = state->input;
 
-    if (key == ARGP_KEY_NO_ARGS)
-        argp_error(state, "no command: inspect, verify, quantize, tokenize or synth");
-    if (key != ARGP_KEY_ARG)
-        return ARGP_ERR_UNKNOWN;
-    if (!find(arg))
-        argp_error(state, "unknown command '%s': inspect, verify, quantize, tokenize or synth", arg);
+    if (key == ARGP_KEY_NO_ARGS) argp_error(state, "no command: inspect, verify, quantize, tokenize or synth");
+    if (key != ARGP_KEY_ARG) return ARGP_ERR_UNKNOWN;
+    if (!find(arg)) argp_error(state, "unknown command '%s': inspect, verify, quantize, tokenize or synth", arg);
     *at = state->next - 1;
     state->next = state->argc; /* the rest is the command's */
     return 0;
@@ -66,8 +60,7 @@ int main(int argc, char **argv)
     argv[0] = (char[]){"zfarm-model"};
     argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &at);
     const struct command *c = find(argv[at]);
-    if (!c)
-        return 2;
+    if (!c) return 2;
     argv[at] = c->full;
     return c->run(argc - at, argv + at);
 }
@@ -83,8 +76,7 @@ int tool_done(void)
 {
     struct err e;
 
-    if (fflush(stdout) == 0 && !ferror(stdout))
-        return 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
     err_errno(&e, ERR_IO, "cannot write the output");
     return tool_failed(&e);
 }

@@ -29,8 +29,8 @@ struct chunk { /* one thread's work */
     const struct pack        *p;
     const struct pack_tensor *t;
     int64_t                   from, n;
-    float                     scale;   /* values are divided by it; 0: only far is wanted */
-    float                     far;     /* largest magnitude */
+    float                     scale; /* values are divided by it; 0: only far is wanted */
+    float                     far;   /* largest magnitude */
     bool                      finite;
     float                    *wide;
     uint8_t                  *bytes;
@@ -49,16 +49,14 @@ struct out {
 int64_t pack_count(const struct pack_tensor *t)
 {
     int64_t n = 1;
-    for (int i = 0; i < t->rank; i++)
-        n *= t->dim[i];
+    for (int i = 0; i < t->rank; i++) n *= t->dim[i];
     return n;
 }
 
 int64_t pack_bytes(const struct pack *p)
 {
     int64_t sum = 0;
-    for (size_t i = 0; i < p->n; i++)
-        sum += (int64_t)dtype_row_bytes(p->t[i].type, pack_count(&p->t[i]));
+    for (size_t i = 0; i < p->n; i++) sum += (int64_t)dtype_row_bytes(p->t[i].type, pack_count(&p->t[i]));
     return sum;
 }
 
@@ -89,10 +87,8 @@ static void *convert(void *ctx)
         c->finite &= a <= 3.4028235e38f; /* false for NaN, too */
         c->far = a > c->far ? a : c->far;
     }
-    if (c->scale == 0.0f || !c->finite)
-        return NULL;
-    for (int64_t i = 0; c->scale != 1.0f && i < c->n; i++)
-        c->wide[i] /= c->scale;
+    if (c->scale == 0.0f || !c->finite) return NULL;
+    for (int64_t i = 0; c->scale != 1.0f && i < c->n; i++) c->wide[i] /= c->scale;
     if (quant_is(c->t->type))
         quant_from_f32(c->bytes, c->t->type, c->wide, c->n);
     else
@@ -104,14 +100,11 @@ static void *convert(void *ctx)
 static void run_batch(struct out *o, int n)
 {
     bool started[THREADS_MAX] = {false};
-    for (int i = 1; i < n; i++)
-        started[i] = pthread_create(&o->chunk[i].thread, NULL, convert, &o->chunk[i]) == 0;
+    for (int i = 1; i < n; i++) started[i] = pthread_create(&o->chunk[i].thread, NULL, convert, &o->chunk[i]) == 0;
     for (int i = 0; i < n; i++)
-        if (!started[i])
-            convert(&o->chunk[i]);
+        if (!started[i]) convert(&o->chunk[i]);
     for (int i = 1; i < n; i++)
-        if (started[i])
-            pthread_join(o->chunk[i].thread, NULL);
+        if (started[i]) pthread_join(o->chunk[i].thread, NULL);
 }
 
 /* ---- the file ---- */
@@ -122,10 +115,8 @@ static int put(struct out *o, const void *bytes, size_t len, struct err *e)
     o->at += len;
     while (len) {
         ssize_t n = write(o->fd, at, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return err_errno(e, ERR_IO, "%s: cannot be written", o->path);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return err_errno(e, ERR_IO, "%s: cannot be written", o->path);
         at += n;
         len -= (size_t)n;
     }
@@ -137,8 +128,7 @@ static void show(struct out *o, const struct pack *p, const char *name, bool las
     int64_t now = now_ms();
     char    done[32], all[32];
 
-    if (p->quiet || (!last && (!isatty(2) || now - o->shown_ms < PROGRESS_MS)))
-        return;
+    if (p->quiet || (!last && (!isatty(2) || now - o->shown_ms < PROGRESS_MS))) return;
     o->shown_ms = now;
     fprintf(stderr, "%s%s of %s  %3.0f %%  %.0f s  %s%s", isatty(2) ? "\r\033[K" : "", tool_bytes_text((int64_t)o->at, done, sizeof done),
             tool_bytes_text((int64_t)o->all, all, sizeof all), 100.0 * (double)o->at / (double)(o->all ? o->all : 1),
@@ -173,8 +163,7 @@ static int pass(struct out *o, const struct pack *p, const struct pack_tensor *t
                 rc = put(o, c->bytes, dtype_row_bytes(t->type, c->n), e);
         }
         show(o, p, t->name, false);
-        if (!rc && p->stop && *p->stop)
-            rc = err_set(e, ERR_CANCELED, "stopped: nothing is left behind");
+        if (!rc && p->stop && *p->stop) rc = err_set(e, ERR_CANCELED, "stopped: nothing is left behind");
     }
     return rc;
 }
@@ -190,8 +179,7 @@ static int put_tensors_gguf(struct out *o, const struct pack *p, struct err *e)
     buf_init(&head, GGUF_HEAD_MAX);
     for (size_t i = 0; i < p->n && !rc; i++)
         rc = gguf_put_tensor(p->head, p->t[i].name, p->t[i].type, p->t[i].rank, p->t[i].dim, &begin, e);
-    if (rc || (rc = gguf_head_bytes(p->head, &head, e)) || (rc = put(o, head.at, head.len, e)))
-        goto done;
+    if (rc || (rc = gguf_head_bytes(p->head, &head, e)) || (rc = put(o, head.at, head.len, e))) goto done;
     for (size_t i = 0; i < p->n; i++) {
         size_t bytes = dtype_row_bytes(p->t[i].type, pack_count(&p->t[i]));
         if ((rc = pass(o, p, &p->t[i], 1.0f, &far, e)) || (rc = put(o, zeros, (GGUF_ALIGN - bytes % GGUF_ALIGN) % GGUF_ALIGN, e)))
@@ -217,19 +205,16 @@ static int put_header(const struct pack *p, struct buf *b, struct err *e)
     uint64_t at = 0;
 
     buf_printf(b, "........{\"__metadata__\":{\"format\":\"pt\"");
-    if (p->profile)
-        buf_printf(b, ",\"zfarm.profile\":\"%s\"", p->profile);
+    if (p->profile) buf_printf(b, ",\"zfarm.profile\":\"%s\"", p->profile);
     buf_puts(b, "}");
     for (size_t i = 0; i < p->n; i++) {
         const struct pack_tensor *t = &p->t[i];
         size_t                    bytes = dtype_row_bytes(t->type, pack_count(t));
         if (!word[t->type])
             return err_set(e, ERR_ARG, ".safetensors has no type %s (tensor %s): write a .gguf", dtype_name(t->type), t->name);
-        if (strpbrk(t->name, "\"\\"))
-            return err_set(e, ERR_FORMAT, "the name of tensor %s cannot be written", t->name);
+        if (strpbrk(t->name, "\"\\")) return err_set(e, ERR_FORMAT, "the name of tensor %s cannot be written", t->name);
         buf_printf(b, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", t->name, word[t->type]);
-        for (int k = 0; k < t->rank; k++)
-            buf_printf(b, "%s%" PRId64, k ? "," : "", t->dim[k]);
+        for (int k = 0; k < t->rank; k++) buf_printf(b, "%s%" PRId64, k ? "," : "", t->dim[k]);
         buf_printf(b, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", at, at + bytes);
         at += bytes;
     }
@@ -242,10 +227,8 @@ static int put_header(const struct pack *p, struct buf *b, struct err *e)
     buf_puts(b, "}");
     while (b->len % 8 && buf_putc(b, ' ') == 0)
         ;
-    if (b->len % 8 || b->len < 8 || b->at[b->len - 1] == ',')
-        return err_set(e, ERR_LIMIT, "the header of %zu tensors does not fit", p->n);
-    for (int k = 0; k < 8; k++)
-        b->at[k] = (char)((uint64_t)(b->len - 8) >> 8 * k);
+    if (b->len % 8 || b->len < 8 || b->at[b->len - 1] == ',') return err_set(e, ERR_LIMIT, "the header of %zu tensors does not fit", p->n);
+    for (int k = 0; k < 8; k++) b->at[k] = (char)((uint64_t)(b->len - 8) >> 8 * k);
     return 0;
 }
 
@@ -258,18 +241,15 @@ static int put_tensors_safetensors(struct out *o, const struct pack *p, struct e
 
     buf_init(&head, HEADER_MAX);
     rc = scale ? put_header(p, &head, e) : err_set(e, ERR_NOMEM, "no memory for %zu scales", p->n);
-    if (rc || (rc = put(o, head.at, head.len, e)))
-        goto done;
+    if (rc || (rc = put(o, head.at, head.len, e))) goto done;
     for (size_t i = 0; i < p->n; i++) {
         float s = 1;
         if (p->t[i].type == DTYPE_F8_E4M3) {
-            if ((rc = pass(o, p, &p->t[i], 0, &far, e)))
-                goto done;
+            if ((rc = pass(o, p, &p->t[i], 0, &far, e))) goto done;
             s = far > 0 ? far / F8_LARGEST : 1;
             scale[n_scales++] = s;
         }
-        if ((rc = pass(o, p, &p->t[i], s, &far, e)))
-            goto done;
+        if ((rc = pass(o, p, &p->t[i], s, &far, e))) goto done;
     }
     rc = put(o, scale, n_scales * sizeof *scale, e);
 done:
@@ -284,8 +264,7 @@ static int make_room(struct out *o, int n_threads, struct err *e)
     for (int i = 0; i < o->n_chunks; i++) {
         o->chunk[i].wide = malloc(CHUNK_VALUES * sizeof(float));
         o->chunk[i].bytes = malloc(CHUNK_VALUES * sizeof(float));
-        if (!o->chunk[i].wide || !o->chunk[i].bytes)
-            return err_set(e, ERR_NOMEM, "no memory for %d threads", o->n_chunks);
+        if (!o->chunk[i].wide || !o->chunk[i].bytes) return err_set(e, ERR_NOMEM, "no memory for %d threads", o->n_chunks);
     }
     return 0;
 }
@@ -300,16 +279,14 @@ int pack_write(struct pack *p, const char *path, struct err *e)
     o.all = (uint64_t)pack_bytes(p);
     if ((size_t)snprintf(temp, sizeof temp, "%s.%ld.tmp", path, (long)getpid()) >= sizeof temp)
         return err_set(e, ERR_LIMIT, "%.60s...: the path is too long", path);
-    if ((rc = make_room(&o, p->n_threads, e)))
-        goto done;
+    if ((rc = make_room(&o, p->n_threads, e))) goto done;
     o.fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (o.fd < 0) {
         rc = err_errno(e, ERR_IO, "%s: cannot be created", path);
         goto done;
     }
     made = true;
-    if ((rc = p->head ? put_tensors_gguf(&o, p, e) : put_tensors_safetensors(&o, p, e)))
-        goto done;
+    if ((rc = p->head ? put_tensors_gguf(&o, p, e) : put_tensors_safetensors(&o, p, e))) goto done;
     if (fsync(o.fd) || rename(temp, path)) {
         rc = err_errno(e, ERR_IO, "%s: cannot be finished", path);
         goto done;
@@ -317,10 +294,8 @@ int pack_write(struct pack *p, const char *path, struct err *e)
     made = false;
     show(&o, p, path, true);
 done:
-    if (o.fd >= 0)
-        close(o.fd);
-    if (made)
-        unlink(temp);
+    if (o.fd >= 0) close(o.fd);
+    if (made) unlink(temp);
     for (int i = 0; i < o.n_chunks; i++) {
         free(o.chunk[i].wide);
         free(o.chunk[i].bytes);

@@ -19,8 +19,7 @@ static void put(struct plan *p, bool needed, int rank, const int64_t *dim, const
             p->cap = cap;
         }
     }
-    if (p->full)
-        return;
+    if (p->full) return;
     struct plan_tensor *t = &p->at[p->n++];
     *t = (struct plan_tensor){.rank = rank, .needed = needed};
     memcpy(t->dim, dim, (size_t)rank * sizeof *dim);
@@ -44,7 +43,8 @@ __attribute__((format(printf, 5, 6))) static void matrix(struct plan *p, bool ne
     va_end(args);
 }
 
-__attribute__((format(printf, 6, 7))) static void kernel(struct plan *p, bool needed, int64_t out, int64_t in, int64_t k, const char *fmt, ...)
+__attribute__((format(printf, 6, 7))) static void kernel(struct plan *p, bool needed, int64_t out, int64_t in, int64_t k, const char *fmt,
+                                                         ...)
 {
     va_list args;
     va_start(args, fmt);
@@ -59,8 +59,7 @@ static int compare_names(const void *a, const void *b)
 
 static int finish(struct plan *p, struct err *e)
 {
-    if (p->full)
-        return err_set(e, ERR_NOMEM, "no memory for the list of tensors");
+    if (p->full) return err_set(e, ERR_NOMEM, "no memory for the list of tensors");
     qsort(p->at, p->n, sizeof *p->at, compare_names);
     return 0;
 }
@@ -102,8 +101,7 @@ static void dit_block(struct plan *p, const struct dit_conf *c, const char *stac
     matrix(p, true, c->ffn, c->dim, "%s.%d.feed_forward.w1.weight", stack, i);
     matrix(p, true, c->dim, c->ffn, "%s.%d.feed_forward.w2.weight", stack, i);
     matrix(p, true, c->ffn, c->dim, "%s.%d.feed_forward.w3.weight", stack, i);
-    if (!modulated)
-        return;
+    if (!modulated) return;
     matrix(p, true, 4 * (int64_t)c->dim, c->adaln_dim, "%s.%d.adaLN_modulation.0.weight", stack, i);
     vector(p, true, 4 * (int64_t)c->dim, "%s.%d.adaLN_modulation.0.bias", stack, i);
 }
@@ -135,8 +133,7 @@ int plan_dit(struct plan *p, const struct dit_conf *c, struct err *e)
         dit_block(p, c, "noise_refiner", i, true);
         dit_block(p, c, "context_refiner", i, false);
     }
-    for (int i = 0; i < c->n_layers && !p->full; i++)
-        dit_block(p, c, "layers", i, true);
+    for (int i = 0; i < c->n_layers && !p->full; i++) dit_block(p, c, "layers", i, true);
     return finish(p, e);
 }
 
@@ -165,14 +162,13 @@ static void resnet(struct plan *p, bool needed, int64_t in, int64_t out, const c
     snprintf(name, sizeof name, "%s.conv2", prefix);
     convolution(p, needed, out, out, 3, name);
     snprintf(name, sizeof name, "%s.conv_shortcut", prefix);
-    if (in != out)
-        convolution(p, needed, out, in, 1, name);
+    if (in != out) convolution(p, needed, out, in, 1, name);
 }
 
 static void vae_middle(struct plan *p, bool needed, int64_t n, const char *half)
 {
     static const char *const part[] = {"to_q", "to_k", "to_v", "to_out.0"};
-    char name[PLAN_NAME_MAX];
+    char                     name[PLAN_NAME_MAX];
 
     for (int i = 0; i < 2; i++) {
         snprintf(name, sizeof name, "%s.mid_block.resnets.%d", half, i);
@@ -198,8 +194,7 @@ static void vae_encoder(struct plan *p, const struct vae_conf *c)
             resnet(p, false, in, c->channels[i], name);
         }
         snprintf(name, sizeof name, "encoder.down_blocks.%d.downsamplers.0.conv", i);
-        if (i + 1 < c->n_levels)
-            convolution(p, false, in, in, 3, name);
+        if (i + 1 < c->n_levels) convolution(p, false, in, in, 3, name);
     }
     vae_middle(p, false, in, "encoder");
     group_norm(p, false, in, "encoder.conv_norm_out");
@@ -220,8 +215,7 @@ static void vae_decoder(struct plan *p, const struct vae_conf *c)
             resnet(p, true, in, out, name);
         }
         snprintf(name, sizeof name, "decoder.up_blocks.%d.upsamplers.0.conv", i);
-        if (i + 1 < c->n_levels)
-            convolution(p, true, out, out, 3, name);
+        if (i + 1 < c->n_levels) convolution(p, true, out, out, 3, name);
     }
     group_norm(p, true, in, "decoder.conv_norm_out");
     convolution(p, true, 3, in, 3, "decoder.conv_out");
@@ -231,10 +225,8 @@ int plan_vae(struct plan *p, const struct vae_conf *c, bool quant, bool post_qua
 {
     vae_encoder(p, c);
     vae_decoder(p, c);
-    if (quant)
-        convolution(p, false, 2 * (int64_t)c->latent_channels, 2 * (int64_t)c->latent_channels, 1, "quant_conv");
-    if (post_quant)
-        convolution(p, true, c->latent_channels, c->latent_channels, 1, "post_quant_conv");
+    if (quant) convolution(p, false, 2 * (int64_t)c->latent_channels, 2 * (int64_t)c->latent_channels, 1, "quant_conv");
+    if (post_quant) convolution(p, true, c->latent_channels, c->latent_channels, 1, "post_quant_conv");
     return finish(p, e);
 }
 
@@ -251,8 +243,7 @@ const struct plan_tensor *plan_find(const struct plan *p, const char *name)
     while (from < to) {
         size_t mid = from + (to - from) / 2;
         int    c = strcmp(p->at[mid].name, name);
-        if (c == 0)
-            return &p->at[mid];
+        if (c == 0) return &p->at[mid];
         if (c < 0)
             from = mid + 1;
         else
@@ -264,15 +255,13 @@ const struct plan_tensor *plan_find(const struct plan *p, const char *name)
 int64_t plan_tensor_values(const struct plan_tensor *t)
 {
     int64_t n = 1;
-    for (int i = 0; i < t->rank; i++)
-        n *= t->dim[i]; /* config.c's bounds keep this far below 2^63 */
+    for (int i = 0; i < t->rank; i++) n *= t->dim[i]; /* config.c's bounds keep this far below 2^63 */
     return n;
 }
 
 int64_t plan_values(const struct plan *p)
 {
     int64_t n = 0;
-    for (size_t i = 0; i < p->n; i++)
-        n += plan_tensor_values(&p->at[i]);
+    for (size_t i = 0; i < p->n; i++) n += plan_tensor_values(&p->at[i]);
     return n;
 }

@@ -26,14 +26,14 @@ struct plan {
     bool                full; /* out of memory */
 };
 
-int  plan_text(struct plan *p, const struct text_conf *c, struct err *e);
-int  plan_dit(struct plan *p, const struct dit_conf *c, struct err *e);
+int plan_text(struct plan *p, const struct text_conf *c, struct err *e);
+int plan_dit(struct plan *p, const struct dit_conf *c, struct err *e);
 /* quant, post_quant: use_quant_conv, use_post_quant_conv of the config. */
 int  plan_vae(struct plan *p, const struct vae_conf *c, bool quant, bool post_quant, struct err *e);
 void plan_release(struct plan *p);
 
 const struct plan_tensor *plan_find(const struct plan *p, const char *name); /* or NULL */
-int64_t plan_values(const struct plan *p);                                   /* parameters */
-int64_t plan_tensor_values(const struct plan_tensor *t);
+int64_t                   plan_values(const struct plan *p);                 /* parameters */
+int64_t                   plan_tensor_values(const struct plan_tensor *t);
 
 #endif

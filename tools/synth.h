@@ -38,15 +38,15 @@ int synth_tokenizer(const char *dir, struct err *e);
 /* ---- synth_weights.c ---- */
 
 struct synth_job {
-    const char *dir;        /* of the model */
-    uint64_t    seed;
-    bool        bf16;       /* else F32 */
-    const char *type;       /* of the transformer's and the text encoder's products ("q8_0", as GGUF), or NULL */
-    int         n_threads;
-    int64_t     shard_bytes;
-    bool        quiet;      /* no progress */
-    volatile sig_atomic_t *stop; /* nonzero: ERR_CANCELED soon */
-    int64_t     done_bytes, all_bytes, began_ms; /* over all parts, for progress */
+    const char            *dir; /* of the model */
+    uint64_t               seed;
+    bool                   bf16; /* else F32 */
+    const char            *type; /* of the transformer's and the text encoder's products ("q8_0", as GGUF), or NULL */
+    int                    n_threads;
+    int64_t                shard_bytes;
+    bool                   quiet;                           /* no progress */
+    volatile sig_atomic_t *stop;                            /* nonzero: ERR_CANCELED soon */
+    int64_t                done_bytes, all_bytes, began_ms; /* over all parts, for progress */
 };
 
 /* Writes the weights of one part: `base`.safetensors, or shards and their index (last). Files take their names when they are whole. */

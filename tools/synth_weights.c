@@ -35,8 +35,7 @@ uint64_t synth_key(uint64_t seed, const char *folder, const char *name)
     uint64_t          h = 0xcbf29ce484222325u;
 
     for (int k = 0; k < 3; k++)
-        for (const char *p = text[k]; *p; p++)
-            h = (h ^ (uint8_t)*p) * 0x100000001b3u;
+        for (const char *p = text[k]; *p; p++) h = (h ^ (uint8_t)*p) * 0x100000001b3u;
     return mix(mix(h) + seed * 0x9e3779b97f4a7c15u);
 }
 
@@ -61,12 +60,10 @@ void synth_fill(void *out, bool bf16, uint64_t key, uint64_t from, size_t n, flo
 {
     if (bf16) {
         uint16_t *v = out;
-        for (size_t i = 0; i < n; i++)
-            v[i] = bf16_of(mean + scale * normal_at(key, from + i));
+        for (size_t i = 0; i < n; i++) v[i] = bf16_of(mean + scale * normal_at(key, from + i));
     } else {
         float *v = out;
-        for (size_t i = 0; i < n; i++)
-            v[i] = mean + scale * normal_at(key, from + i);
+        for (size_t i = 0; i < n; i++) v[i] = mean + scale * normal_at(key, from + i);
     }
 }
 
@@ -105,10 +102,10 @@ struct shard {
     const struct plan_tensor *tensor;
     size_t                    n;
     int                       fd;
-    pthread_mutex_t           mtx; /* all below */
-    size_t                    at;        /* next tensor */
-    uint64_t                  from;      /* next value in it */
-    int64_t                   offset;    /* of that value in the file */
+    pthread_mutex_t           mtx;    /* all below */
+    size_t                    at;     /* next tensor */
+    uint64_t                  from;   /* next value in it */
+    int64_t                   offset; /* of that value in the file */
     int64_t                   shown_ms;
     struct err                err;
 };
@@ -126,8 +123,7 @@ static void show_progress(struct shard *s, bool last)
     int64_t           now = now_ms();
     char              done[32], all[32];
 
-    if (j->quiet || (!last && (now - s->shown_ms < PROGRESS_MS || !isatty(2))))
-        return;
+    if (j->quiet || (!last && (now - s->shown_ms < PROGRESS_MS || !isatty(2)))) return;
     s->shown_ms = now;
     double took_s = (double)(now - j->began_ms + 1) / 1e3;
     fprintf(stderr, "%s%s of %s  %3.0f %%  %.0f MB/s  %s%s", isatty(2) ? "\r\033[K" : "", tool_bytes_text(j->done_bytes, done, sizeof done),
@@ -144,8 +140,7 @@ static bool take_chunk(struct shard *s, struct chunk *c, int64_t wrote)
     pthread_mutex_lock(&s->mtx);
     s->job->done_bytes += wrote;
     show_progress(s, false);
-    if (*s->job->stop && !s->err.code)
-        err_set(&s->err, ERR_CANCELED, "stopped: nothing is left behind");
+    if (*s->job->stop && !s->err.code) err_set(&s->err, ERR_CANCELED, "stopped: nothing is left behind");
     more = s->at < s->n && !s->err.code;
     if (more) {
         const struct plan_tensor *t = &s->tensor[s->at];
@@ -180,8 +175,7 @@ static void *fill_chunks(void *arg)
     struct chunk  c;
     int64_t       wrote = 0;
 
-    if (!bytes)
-        fail(s, ENOMEM, "cannot write");
+    if (!bytes) fail(s, ENOMEM, "cannot write");
     while (take_chunk(s, &c, wrote)) {
         float  mean, scale;
         size_t len = c.n * value_bytes;
@@ -189,8 +183,7 @@ static void *fill_chunks(void *arg)
         synth_fill(bytes, s->job->bf16, synth_key(s->job->seed, s->folder, c.tensor->name), c.from, c.n, mean, scale);
         for (size_t at = 0; at < len;) {
             ssize_t n = pwrite(s->fd, bytes + at, len - at, c.offset + (int64_t)at);
-            if (n < 0 && errno == EINTR)
-                continue;
+            if (n < 0 && errno == EINTR) continue;
             if (n <= 0) {
                 fail(s, n ? errno : EIO, "cannot write");
                 break;
@@ -212,20 +205,14 @@ static int put_header(struct buf *b, const struct plan_tensor *t, size_t n, bool
     for (size_t i = 0; i < n && !rc; i++) {
         int64_t end = at + plan_tensor_values(&t[i]) * (bf16 ? 2 : 4);
         rc = buf_printf(b, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", t[i].name, bf16 ? "BF16" : "F32");
-        for (int k = 0; k < t[i].rank && !rc; k++)
-            rc = buf_printf(b, "%s%" PRId64, k ? "," : "", t[i].dim[k]);
-        if (!rc)
-            rc = buf_printf(b, "],\"data_offsets\":[%" PRId64 ",%" PRId64 "]}", at, end);
+        for (int k = 0; k < t[i].rank && !rc; k++) rc = buf_printf(b, "%s%" PRId64, k ? "," : "", t[i].dim[k]);
+        if (!rc) rc = buf_printf(b, "],\"data_offsets\":[%" PRId64 ",%" PRId64 "]}", at, end);
         at = end;
     }
-    if (!rc)
-        rc = buf_putc(b, '}');
-    while (!rc && b->len % 8)
-        rc = buf_putc(b, ' ');
-    if (rc)
-        return err_set(e, rc, "the header of %zu tensors does not fit", n);
-    for (int k = 0; k < 8; k++)
-        b->at[k] = (char)((uint64_t)(b->len - 8) >> 8 * k);
+    if (!rc) rc = buf_putc(b, '}');
+    while (!rc && b->len % 8) rc = buf_putc(b, ' ');
+    if (rc) return err_set(e, rc, "the header of %zu tensors does not fit", n);
+    for (int k = 0; k < 8; k++) b->at[k] = (char)((uint64_t)(b->len - 8) >> 8 * k);
     return 0;
 }
 
@@ -234,16 +221,15 @@ static int run_threads(struct shard *s)
     pthread_t thread[64];
     int       n = 0;
 
-    while (n + 1 < s->job->n_threads && n < 64 && pthread_create(&thread[n], NULL, fill_chunks, s) == 0)
-        n++;
+    while (n + 1 < s->job->n_threads && n < 64 && pthread_create(&thread[n], NULL, fill_chunks, s) == 0) n++;
     fill_chunks(s); /* this thread works, too: a refused thread only makes it slower */
-    for (int i = 0; i < n; i++)
-        pthread_join(thread[i], NULL);
+    for (int i = 0; i < n; i++) pthread_join(thread[i], NULL);
     return s->err.code;
 }
 
 /* Writes tensors t[0..n) as dir/name. */
-static int write_shard(struct synth_job *job, const char *folder, const char *dir, const char *name, const struct plan_tensor *t, size_t n, struct err *e)
+static int write_shard(struct synth_job *job, const char *folder, const char *dir, const char *name, const struct plan_tensor *t, size_t n,
+                       struct err *e)
 {
     struct shard s = {.job = job, .folder = folder, .tensor = t, .n = n, .fd = -1, .mtx = PTHREAD_MUTEX_INITIALIZER};
     char         path[700], temp[760], hidden[260];
@@ -256,8 +242,7 @@ static int write_shard(struct synth_job *job, const char *folder, const char *di
     if ((rc = file_join(path, sizeof path, dir, name, e)) || (rc = file_join(temp, sizeof temp, dir, hidden, e)) ||
         (rc = put_header(&header, t, n, job->bf16, e)))
         goto done;
-    for (size_t i = 0; i < n; i++)
-        bytes += plan_tensor_values(&t[i]) * (job->bf16 ? 2 : 4);
+    for (size_t i = 0; i < n; i++) bytes += plan_tensor_values(&t[i]) * (job->bf16 ? 2 : 4);
     s.path = path;
     s.offset = (int64_t)header.len;
     s.fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -282,10 +267,8 @@ static int write_shard(struct synth_job *job, const char *folder, const char *di
     else
         show_progress(&s, true);
 done:
-    if (s.fd >= 0)
-        close(s.fd);
-    if (rc && s.fd >= 0)
-        unlink(temp);
+    if (s.fd >= 0) close(s.fd);
+    if (rc && s.fd >= 0) unlink(temp);
     buf_release(&header);
     return rc;
 }
@@ -298,8 +281,7 @@ static size_t shard_end(const struct synth_job *job, const struct plan *p, size_
 
     for (; i < p->n; i++) {
         bytes += plan_tensor_values(&p->at[i]) * (job->bf16 ? 2 : 4);
-        if (i > from && bytes > job->shard_bytes)
-            break;
+        if (i > from && bytes > job->shard_bytes) break;
     }
     return i;
 }
@@ -313,18 +295,18 @@ static int write_index(const struct synth_job *job, const char *dir, const char 
 
     buf_init(&b, INDEX_MAX);
     snprintf(name, sizeof name, "%s.safetensors.index.json", base);
-    if ((rc = file_join(path, sizeof path, dir, name, e)))
-        goto done;
-    rc = buf_printf(&b, "{\n  \"metadata\": {\n    \"total_size\": %" PRId64 "\n  },\n  \"weight_map\": {\n", plan_values(p) * (job->bf16 ? 2 : 4));
+    if ((rc = file_join(path, sizeof path, dir, name, e))) goto done;
+    rc = buf_printf(&b, "{\n  \"metadata\": {\n    \"total_size\": %" PRId64 "\n  },\n  \"weight_map\": {\n",
+                    plan_values(p) * (job->bf16 ? 2 : 4));
     for (size_t i = 0; i < p->n && !rc; i++) {
         if (i == end) {
             shard++;
             end = shard_end(job, p, i);
         }
-        rc = buf_printf(&b, "    \"%s\": \"%s-%05d-of-%05d.safetensors\"%s\n", p->at[i].name, base, shard, n_shards, i + 1 < p->n ? "," : "");
+        rc = buf_printf(&b, "    \"%s\": \"%s-%05d-of-%05d.safetensors\"%s\n", p->at[i].name, base, shard, n_shards,
+                        i + 1 < p->n ? "," : "");
     }
-    if (!rc)
-        rc = buf_puts(&b, "  }\n}\n");
+    if (!rc) rc = buf_puts(&b, "  }\n}\n");
     if (rc)
         err_set(e, rc, "the index of %zu tensors does not fit", p->n);
     else
@@ -340,10 +322,8 @@ int synth_weights(struct synth_job *job, const char *folder, const struct plan *
     char        dir[600], name[200];
     int         rc, n_shards = 0, shard = 0;
 
-    if ((rc = file_join(dir, sizeof dir, job->dir, folder, e)))
-        return rc;
-    for (size_t from = 0; from < p->n; from = shard_end(job, p, from))
-        n_shards++;
+    if ((rc = file_join(dir, sizeof dir, job->dir, folder, e))) return rc;
+    for (size_t from = 0; from < p->n; from = shard_end(job, p, from)) n_shards++;
     for (size_t from = 0, end; from < p->n; from = end) {
         end = shard_end(job, p, from);
         shard++;
@@ -351,8 +331,7 @@ int synth_weights(struct synth_job *job, const char *folder, const struct plan *
             snprintf(name, sizeof name, "%s.safetensors", base);
         else
             snprintf(name, sizeof name, "%s-%05d-of-%05d.safetensors", base, shard, n_shards);
-        if ((rc = write_shard(job, folder, dir, name, p->at + from, end - from, e)))
-            return rc;
+        if ((rc = write_shard(job, folder, dir, name, p->at + from, end - from, e))) return rc;
     }
     return n_shards > 1 ? write_index(job, dir, base, p, n_shards, e) : 0;
 }

@@ -33,20 +33,25 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
     struct tokenize_args *a = state->input;
 
     switch (key) {
-    case 't': a->tokenizer = arg; return 0;
-    case 'c': a->chat = true; return 0;
-    case 'j': a->jsonl = arg; return 0;
+    case 't':
+        a->tokenizer = arg;
+        return 0;
+    case 'c':
+        a->chat = true;
+        return 0;
+    case 'j':
+        a->jsonl = arg;
+        return 0;
     case ARGP_KEY_ARGS:
         a->text = state->argv + state->next;
         a->n_texts = state->argc - state->next;
         return 0;
     case ARGP_KEY_END:
-        if (!a->tokenizer)
-            argp_error(state, "--tokenizer DIR is missing");
-        if (a->jsonl && a->n_texts)
-            argp_error(state, "give TEXT or --jsonl, not both");
+        if (!a->tokenizer) argp_error(state, "--tokenizer DIR is missing");
+        if (a->jsonl && a->n_texts) argp_error(state, "give TEXT or --jsonl, not both");
         return 0;
-    default: return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
 }
 
@@ -57,8 +62,7 @@ static int put_ids(const struct tokenizer *t, struct str text, bool chat, struct
     int32_t *ids = malloc(cap * sizeof *ids);
     int      rc;
 
-    if (!ids)
-        return err_set(e, ERR_NOMEM, "no memory for %zu ids", cap);
+    if (!ids) return err_set(e, ERR_NOMEM, "no memory for %zu ids", cap);
     if (chat) {
         rc = prompt_ids(t, text, ids, cap, &n, e);
     } else {
@@ -75,8 +79,7 @@ static int put_ids(const struct tokenizer *t, struct str text, bool chat, struct
     }
     if (!rc) {
         putchar('[');
-        for (size_t i = 0; i < n; i++)
-            printf("%s%" PRId32, i ? ", " : "", ids[i]);
+        for (size_t i = 0; i < n; i++) printf("%s%" PRId32, i ? ", " : "", ids[i]);
         puts("]");
     }
     free(ids);
@@ -109,11 +112,9 @@ static int get_line(FILE *f, struct buf *b, bool *more, struct err *e)
     *more = false;
     while ((c = getc_unlocked(f)) != EOF) {
         *more = true;
-        if (c == '\n')
-            break;
+        if (c == '\n') break;
         int rc = buf_putc(b, (char)c);
-        if (rc)
-            return err_set(e, rc, rc == ERR_LIMIT ? "longer than %zu bytes" : "no memory for %zu bytes", b->len);
+        if (rc) return err_set(e, rc, rc == ERR_LIMIT ? "longer than %zu bytes" : "no memory for %zu bytes", b->len);
     }
     return 0;
 }
@@ -129,14 +130,12 @@ static int put_lines(const struct tokenizer *t, FILE *f, const char *name, const
     buf_init(&line, LINE_MAX_BYTES);
     for (; !(rc = get_line(f, &line, &more, e)) && more; number++) {
         struct str s = buf_str(&line);
-        if (s.len && s.at[s.len - 1] == '\r')
-            s.len--;
+        if (s.len && s.at[s.len - 1] == '\r') s.len--;
         if (!a->jsonl)
             rc = put_ids(t, s, a->chat, e);
         else if (str_trim(s).len)
             rc = put_row(t, s, a->chat, e);
-        if (rc)
-            break;
+        if (rc) break;
     }
     if (rc)
         err_in(e, "%s line %zu", name, number);
@@ -162,22 +161,18 @@ static int run(const struct tokenize_args *a, struct err *e)
     FILE             *f = stdin;
     int               rc;
 
-    if ((rc = open_tokenizer(&t, a->tokenizer, e)))
-        return rc;
+    if ((rc = open_tokenizer(&t, a->tokenizer, e))) return rc;
     for (int i = 0; i < a->n_texts && !rc; i++) {
         rc = put_ids(t, str_of(a->text[i]), a->chat, e);
-        if (rc)
-            err_in(e, "text %d", i + 1);
+        if (rc) err_in(e, "text %d", i + 1);
     }
-    if (rc || a->n_texts)
-        goto done;
+    if (rc || a->n_texts) goto done;
     if (a->jsonl && strcmp(a->jsonl, "-") != 0 && !(f = fopen(a->jsonl, "rb"))) {
         rc = err_errno(e, ERR_IO, "cannot open %s", a->jsonl);
         goto done;
     }
     rc = put_lines(t, f, f == stdin ? "stdin" : a->jsonl, a, e);
-    if (f != stdin)
-        fclose(f);
+    if (f != stdin) fclose(f);
 done:
     tokenizer_free(t);
     return rc;
@@ -185,9 +180,14 @@ done:
 
 int tool_tokenize(int argc, char **argv)
 {
-    const struct argp argp = {OPTIONS, on_option, "[TEXT...]",
-                              "Prints one JSON array of token ids per text: TEXT, rows of --jsonl FILE, or lines of stdin.\v"
-                              "Example: zfarm-model tokenize -t models/z-image-turbo --chat \"a white cat\"", NULL, NULL, NULL};
+    const struct argp    argp = {OPTIONS,
+                                 on_option,
+                                 "[TEXT...]",
+                                 "Prints one JSON array of token ids per text: TEXT, rows of --jsonl FILE, or lines of stdin.\v"
+                                    "Example: zfarm-model tokenize -t models/z-image-turbo --chat \"a white cat\"",
+                                 NULL,
+                                 NULL,
+                                 NULL};
     struct tokenize_args a = {0};
     struct err           e = {0};
 

@@ -34,14 +34,18 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
     struct verify_args *a = state->input;
 
     switch (key) {
-    case 'm': a->manifest = arg; return 0;
+    case 'm':
+        a->manifest = arg;
+        return 0;
     case ARGP_KEY_ARG:
-        if (a->path)
-            argp_error(state, "one DIR or FILE at a time");
+        if (a->path) argp_error(state, "one DIR or FILE at a time");
         a->path = arg;
         return 0;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "DIR or FILE is missing"); return 0;
-    default: return ARGP_ERR_UNKNOWN;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "DIR or FILE is missing");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
 }
 
@@ -49,8 +53,7 @@ __attribute__((format(printf, 2, 3))) static int bad(int n, const char *fmt, ...
 {
     va_list ap;
     va_start(ap, fmt);
-    if (n < NAMED_MAX)
-        vprintf(fmt, ap);
+    if (n < NAMED_MAX) vprintf(fmt, ap);
     va_end(ap);
     return n + 1;
 }
@@ -63,8 +66,7 @@ static int count_missing(struct weights *w, const struct plan *p)
     for (size_t i = 0; i < p->n; i++) {
         struct err    e = {0};
         struct tensor t;
-        if (p->at[i].needed && weights_get(w, p->at[i].name, p->at[i].rank, p->at[i].dim, &t, &e))
-            n = bad(n, "  WRONG  %s\n", e.text);
+        if (p->at[i].needed && weights_get(w, p->at[i].name, p->at[i].rank, p->at[i].dim, &t, &e)) n = bad(n, "  WRONG  %s\n", e.text);
     }
     return n;
 }
@@ -78,10 +80,8 @@ static bool is_finite(const struct tensor *t)
         int64_t n = count - at < CHUNK_VALUES ? count - at : CHUNK_VALUES;
         bool    all = true;
         to_f32(wide, (const char *)t->data + dtype_row_bytes(t->type, at), t->type, n);
-        for (int64_t i = 0; i < n; i++)
-            all &= fabsf(wide[i]) <= 3.4028235e38f;
-        if (!all)
-            return false;
+        for (int64_t i = 0; i < n; i++) all &= fabsf(wide[i]) <= 3.4028235e38f;
+        if (!all) return false;
     }
     return true;
 }
@@ -94,8 +94,7 @@ static int count_not_finite(struct weights *w)
         struct err                      e = {0};
         struct tensor                   t;
         int64_t                         one = 1;
-        if (!s->usable || s->rank > TENSOR_RANK_MAX)
-            continue;
+        if (!s->usable || s->rank > TENSOR_RANK_MAX) continue;
         if (weights_get(w, s->name, s->rank ? s->rank : 1, s->rank ? s->dim : &one, &t, &e))
             n = bad(n, "  WRONG  %s\n", e.text);
         else if (!is_finite(&t))
@@ -113,8 +112,7 @@ static int put_sha256(const char *path, struct err *e)
     char            hex[SHA256_HEX];
     int             rc = file_map_open(&m, path, e);
 
-    if (rc)
-        return rc;
+    if (rc) return rc;
     sha256_of(m.at, m.len, digest);
     hex_of(digest, sizeof digest, hex);
     printf("  %s  %s\n", hex, path);
@@ -130,8 +128,7 @@ static int check_md5(const char *path, const char *wanted, bool *same, struct er
     char            hex[33];
     int             rc = file_map_open(&m, path, e);
 
-    if (rc)
-        return rc;
+    if (rc) return rc;
     md5_init(&md5);
     md5_put(&md5, m.at, m.len);
     md5_take(&md5, digest);
@@ -161,8 +158,7 @@ static int check_line(const char *dir, struct str line, int number, int *n_bad, 
     if (line.len == 0 || line.len >= sizeof name || line.at[0] == '/' || memmem(line.at, line.len, "..", 2) || memchr(line.at, 0, line.len))
         return err_set(e, ERR_FORMAT, "the manifest's line %d is not '<md5>  <path below the folder>'", number);
     snprintf(name, sizeof name, "%.*s", (int)line.len, line.at);
-    if ((rc = file_join(path, sizeof path, dir, name, e)))
-        return rc;
+    if ((rc = file_join(path, sizeof path, dir, name, e))) return rc;
     if (!file_exists(path))
         *n_bad = bad(*n_bad, "  WRONG  %s is missing\n", name);
     else if (md5[0] && (rc = check_md5(path, md5, &same, e)))
@@ -178,20 +174,17 @@ static int check_manifest(const char *dir, const char *manifest, int *n_bad, str
     int        rc, number = 0, n_files = 0;
 
     buf_init(&b, MANIFEST_MAX);
-    if ((rc = file_read(manifest, &b, e)))
-        goto done;
+    if ((rc = file_read(manifest, &b, e))) goto done;
     for (size_t at = 0; at < b.len && !rc; number++) {
         const char *end = memchr(b.at + at, '\n', b.len - at);
         size_t      len = end ? (size_t)(end - b.at) - at : b.len - at;
         struct str  line = str_trim((struct str){b.at + at, len});
         at += len + 1;
-        if (line.len == 0 || line.at[0] == '#')
-            continue;
+        if (line.len == 0 || line.at[0] == '#') continue;
         rc = check_line(dir, line, number + 1, n_bad, e);
         n_files++;
     }
-    if (!rc)
-        printf("%s: %d files, %d wrong\n", manifest, n_files, *n_bad);
+    if (!rc) printf("%s: %d files, %d wrong\n", manifest, n_files, *n_bad);
 done:
     buf_release(&b);
     return rc;
@@ -209,22 +202,19 @@ static int verify_part(const char *path, int *n_bad, struct err *e)
     int               rc, n_missing, n_mad;
     enum part         part;
 
-    if ((rc = weights_open(&w, path, "model.", e)))
-        goto done;
+    if ((rc = weights_open(&w, path, "model.", e))) goto done;
     part = part_of(w);
     if (part == PART_UNKNOWN) {
         rc = err_set(e, ERR_FORMAT, "%s is no part of a Z-Image model: neither transformer, text encoder nor VAE", path);
         goto done;
     }
     printf("%s: %s\n", path, part_folder[part]);
-    if ((rc = part_conf(part, path, w, &c, &inferred, e)) || (rc = part_plan(part, &c, &p, e)))
-        goto done;
+    if ((rc = part_conf(part, path, w, &c, &inferred, e)) || (rc = part_plan(part, &c, &p, e))) goto done;
     n_missing = count_missing(w, &p);
     n_mad = count_not_finite(w);
     for (size_t i = 0; i < weights_count(w); i++) {
         (void)weights_entry(w, i, &file);
-        if (file != last && (rc = put_sha256(file, e)))
-            goto done;
+        if (file != last && (rc = put_sha256(file, e))) goto done;
         last = file;
     }
     printf("  %zu tensors, %d missing or wrong, %d not finite\n", weights_count(w), n_missing, n_mad);
@@ -241,34 +231,34 @@ static int verify(const struct verify_args *a, int *n_bad, struct err *e)
     char              path[1024];
     int               rc;
 
-    if (a->manifest && (rc = check_manifest(a->path, a->manifest, n_bad, e)))
-        return rc;
-    if ((rc = file_join(path, sizeof path, a->path, "model_index.json", e)))
-        return rc;
-    if (!file_is_folder(a->path) || !file_exists(path))
-        return verify_part(a->path, n_bad, e);
-    if ((rc = config_open(&c, a->path, NULL, e)))
-        return rc;
+    if (a->manifest && (rc = check_manifest(a->path, a->manifest, n_bad, e))) return rc;
+    if ((rc = file_join(path, sizeof path, a->path, "model_index.json", e))) return rc;
+    if (!file_is_folder(a->path) || !file_exists(path)) return verify_part(a->path, n_bad, e);
+    if ((rc = config_open(&c, a->path, NULL, e))) return rc;
     for (int i = 0; i < PART_UNKNOWN; i++)
-        if ((rc = file_join(path, sizeof path, a->path, part_folder[i], e)) || (rc = verify_part(path, n_bad, e)))
-            return rc;
+        if ((rc = file_join(path, sizeof path, a->path, part_folder[i], e)) || (rc = verify_part(path, n_bad, e))) return rc;
     return 0;
 }
 
 int tool_verify(int argc, char **argv)
 {
-    const struct argp argp = {OPTIONS, on_option, "DIR|FILE",
-                              "Checks a checkpoint to the last value: shapes against its config, every number finite, checksums.\v"
-                              "DIR is a model folder or one of its parts, FILE a .safetensors, an index of shards or a .gguf. The SHA-256 of every weight "
-                              "file is printed. Exit code 1 when anything is missing, wrong or not finite.\n\n"
-                              "Example: zfarm-model verify --manifest z-image-turbo.txt models/z-image-turbo", NULL, NULL, NULL};
+    const struct argp argp = {
+        OPTIONS,
+        on_option,
+        "DIR|FILE",
+        "Checks a checkpoint to the last value: shapes against its config, every number finite, checksums.\v"
+        "DIR is a model folder or one of its parts, FILE a .safetensors, an index of shards or a .gguf. The SHA-256 of every weight "
+        "file is printed. Exit code 1 when anything is missing, wrong or not finite.\n\n"
+        "Example: zfarm-model verify --manifest z-image-turbo.txt models/z-image-turbo",
+        NULL,
+        NULL,
+        NULL};
     struct verify_args a = {0};
     struct err         e = {0};
     int                n_bad = 0;
 
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    if (verify(&a, &n_bad, &e))
-        return tool_failed(&e);
+    if (verify(&a, &n_bad, &e)) return tool_failed(&e);
     printf(n_bad ? "NOT GOOD: %d findings\n" : "good\n", n_bad);
     return tool_done() || n_bad ? 1 : 0;
 }
