@@ -137,7 +137,8 @@ void broker_put_job(struct journal_req *r, struct job *j, bool only_when_over)
     if (only_when_over && !over) return;
     j->changed_wall_ms = wall_ms();
     row = (struct job_row){.job = j->id, .name = str_of(j->name), .model = str_of(j->model), .n_tasks = j->n_tasks,
-                           .created_wall_ms = j->created_wall_ms, .changed_wall_ms = j->changed_wall_ms, .canceled = j->canceled};
+                           .created_wall_ms = j->created_wall_ms, .changed_wall_ms = j->changed_wall_ms, .canceled = j->canceled,
+                           .client = str_of(j->share->key.client), .job_class = j->share->key.job_class};
     memcpy(row.key, j->key, KEY_BYTES);
     journal_put_job(r, &row);
 }

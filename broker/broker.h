@@ -7,7 +7,7 @@
  * progress for people), transfer.c (uploads and downloads), restore.c (from the journal at the start; what time takes away).
  * The pattern of every handler that changes something: move the memory (task_move), put the rows into one journal request, and let the
  * promise - the answer - leave when that request is durable. Memory runs ahead of the disk; what is shown does not (book_durable).
- * Here, too, later: shares between clients, quotas, classes (queue.c), CURVE accounts (a session's), hedging (dispatch.c). */
+ * Here, too, later: quotas, CURVE accounts (a session's), hedging (dispatch.c). */
 #ifndef BROKER_BROKER_H
 #define BROKER_BROKER_H
 

@@ -113,6 +113,14 @@ static void write_batch(struct broker *b, const struct ask *a, struct batch *c, 
     journal_send(b->journal, r);
 }
 
+/* Whose share: the name before its last ':', so that all processes of one user are one client. A claim, until CURVE gives it a key. */
+static struct str client_of(const struct session *s)
+{
+    const char *colon = strrchr(s->name, ':');
+
+    return colon ? (struct str){s->name, (size_t)(colon - s->name)} : str_of(s->name);
+}
+
 void on_submit(struct broker *b, const struct ask *a)
 {
     const struct submit *s = &a->m->submit;
@@ -147,7 +155,10 @@ void on_submit(struct broker *b, const struct ask *a)
         b->stats.submits_refused++;
         broker_error(b, a, WIRE_BUSY, 5000, "the broker's disk is full: no new work is taken");
     } else {
-        if (!j) j = book_job(&b->book, s->key, s->name, s->n_tasks, wall_ms());
+        if (!j) {
+            j = book_job(&b->book, s->key, s->name, s->n_tasks, wall_ms());
+            book_share(&b->book, j, client_of(a->session), s->job_class);
+        }
         c = job_batch(j, s->first_task, n_tasks, sha256, &same);
         if (!c) {
             broker_error(b, a, WIRE_CONFLICT, 0, "tasks %u to %u overlap others of this job that were cut differently", s->first_task,

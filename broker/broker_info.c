@@ -41,6 +41,20 @@ static void eta(const struct broker *b, const struct job *j, int64_t now_ms, str
         out->eta_ms = (int64_t)left * ms / n_workers;
 }
 
+/* Nothing is wrong, others are served: why just now not this one? NULL: it is next. */
+static const char *turn(const struct broker *b, const struct job *j)
+{
+    const struct share *s = j->share, *at;
+
+    if (!s->lane) return NULL;
+    DL_FOREACH(b->queue.of[s->key.job_class].share, at)
+        if (at != s) return "the workers are busy; this client shares them with others of its class";
+    for (int c = CLASS_INTERACTIVE; c <= CLASS_BULK; c++)
+        if (c != s->key.job_class && b->queue.of[c].share)
+            return c < s->key.job_class ? "the workers are busy; more urgent jobs get more of them" : "the workers are busy; less urgent jobs get a small part of them";
+    return s->lane->next || s->lane != j->lane ? "the workers are busy; this client's jobs take turns" : "the workers are busy; it is next";
+}
+
 static struct str why(struct broker *b, const struct job *j, int64_t now_ms)
 {
     char *text;
@@ -54,6 +68,7 @@ static struct str why(struct broker *b, const struct job *j, int64_t now_ms)
         if (task_job(t) == j)
             snprintf(text, ERROR_MAX_BYTES, "waiting before the next attempt%s%.800s", t->out && t->out->error ? ": " : "",
                      t->out && t->out->error ? t->out->error : "");
+    if (!text[0] && !b->disk_low && !b->stopping) snprintf(text, ERROR_MAX_BYTES, "%s", turn(b, j) ? turn(b, j) : "");
     if (!text[0] && b->disk_low) snprintf(text, ERROR_MAX_BYTES, "the broker's disk is full");
     if (!text[0] && b->stopping) snprintf(text, ERROR_MAX_BYTES, "the broker is shutting down");
     return str_of(text);
@@ -65,7 +80,8 @@ void info_job(struct broker *b, struct job *j, int64_t now_ms, struct job_info *
 
     *out = (struct job_info){.job = j->id, .name = str_of(j->name), .created_wall_ms = j->created_wall_ms, .n_tasks = j->n_tasks,
                              .n_queued = j->n[TASK_QUEUED], .n_done = j->n_shown[TASK_DONE], .n_failed = j->n_shown[TASK_FAILED],
-                             .n_canceled = j->n_shown[TASK_CANCELED], .n_collected = j->n_collected, .why = why(b, j, now_ms)};
+                             .n_canceled = j->n_shown[TASK_CANCELED], .n_collected = j->n_collected, .why = why(b, j, now_ms),
+                             .job_class = (enum job_class)j->share->key.job_class, .client = str_of(j->share->key.client)};
     *(j->canceled ? &out->n_canceled : &out->n_queued) += j->n_tasks - j->n_known; /* not told yet; after a cancel never */
     memcpy(out->key, j->key, KEY_BYTES);
     not_shown = j->n_tasks - out->n_queued - out->n_done - out->n_failed - out->n_canceled;

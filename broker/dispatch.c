@@ -49,7 +49,7 @@ static bool any_free(const struct roster *r, int64_t now_ms)
 
 bool dispatch_next(struct queue *q, const struct roster *r, int64_t now_ms, struct pair *out)
 {
-    if (!q->lane || !any_free(r, now_ms)) return false;
+    if (!queue_first(q) || !any_free(r, now_ms)) return false;
     for (struct lane *l = queue_first(q); l; l = queue_after(q, l)) {
         struct str   model = dispatch_model(l, r);
         struct task *t = model.len ? lane_first(l) : NULL;

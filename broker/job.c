@@ -115,6 +115,35 @@ void book_init(struct book *b, uint64_t next_job, uint64_t seq)
     *b = (struct book){.next_job = next_job, .seq = seq, .durable_seq = seq};
 }
 
+static void share_leave(struct book *b, struct job *j)
+{
+    struct share *s = j->share;
+
+    j->share = NULL;
+    if (!s || --s->n_jobs) return;
+    HASH_DEL(b->share, s);
+    free(s);
+}
+
+void book_share(struct book *b, struct job *j, struct str client, enum job_class c)
+{
+    struct share probe, *s;
+
+    assert(client.len <= NAME_MAX_BYTES);
+    memset(&probe.key, 0, sizeof probe.key);
+    probe.key.job_class = (uint8_t)c;
+    if (client.len) memcpy(probe.key.client, client.at, client.len);
+    HASH_FIND(hh, b->share, &probe.key, sizeof probe.key, s);
+    if (!s) {
+        s = must(calloc(1, sizeof *s));
+        s->key = probe.key;
+        HASH_ADD(hh, b->share, key, sizeof s->key, s);
+    }
+    s->n_jobs++;
+    share_leave(b, j);
+    j->share = s;
+}
+
 struct job *book_job(struct book *b, const uint8_t key[KEY_BYTES], struct str name, uint32_t n_tasks, int64_t wall_ms)
 {
     struct job *j = must(calloc(1, sizeof *j));
@@ -127,6 +156,7 @@ struct job *book_job(struct book *b, const uint8_t key[KEY_BYTES], struct str na
     j->created_wall_ms = j->changed_wall_ms = wall_ms;
     HASH_ADD(by_id, b->by_id, id, sizeof j->id, j);
     HASH_ADD(by_key, b->by_key, key, KEY_BYTES, j);
+    book_share(b, j, (struct str){0}, CLASS_NORMAL);
     return j;
 }
 
@@ -178,6 +208,7 @@ static void job_free(struct book *b, struct job *j)
     struct batch *c, *next_batch;
     struct lane  *l, *next_lane;
 
+    share_leave(b, j);
     HASH_DELETE(by_id, b->by_id, j);
     HASH_DELETE(by_key, b->by_key, j);
     for (c = j->batch; c; c = next_batch) {
@@ -250,6 +281,15 @@ static struct lane *job_lane(struct job *j, struct str model)
     return l;
 }
 
+/* In proportion to the work of an engine, roughly: pixels x steps, twice with guidance. The model's own defaults count as 8 steps unguided. */
+static uint32_t cost_of(const struct spec *s)
+{
+    uint64_t px = (uint64_t)s->width_px * (uint64_t)s->height_px, steps = s->steps > 0 ? (uint64_t)s->steps : 8;
+    uint64_t n = px * steps * (s->guidance > 0 ? 2 : 1) / (256 * 256);
+
+    return n ? (uint32_t)n : 1;
+}
+
 void batch_lot(struct batch *c, const struct item *it, struct str bytes)
 {
     struct lot *l = must(calloc(1, sizeof *l + bytes.len + it->label.len + 1)), *last = c->lot_last;
@@ -261,6 +301,7 @@ void batch_lot(struct batch *c, const struct item *it, struct str bytes)
     l->seed = it->spec.seed;
     l->width_px = it->spec.width_px;
     l->height_px = it->spec.height_px;
+    l->cost = cost_of(&it->spec);
     l->want_latents = it->spec.want_latents;
     memcpy(l->mem, bytes.at, bytes.len);
     l->bytes = (struct str){l->mem, bytes.len};

@@ -36,6 +36,19 @@ struct batch;
 struct grant;
 struct worker;
 
+/* One client's tasks of one class: what gets a part of the farm. Owned by the book, ordered by queue.c. */
+struct share {
+    struct {
+        uint8_t job_class; /* enum job_class */
+        char    client[NAME_MAX_BYTES + 1];
+    } key;
+    uint64_t       used;   /* virtual time: cost of what was taken, joined at the class's present (queue.c) */
+    size_t         n_jobs;
+    struct lane   *lane;   /* utlist, head is next; owned by queue.c */
+    struct share  *prev, *next; /* in the queue's class by used, while it has a lane */
+    UT_hash_handle hh;
+};
+
 /* Tasks of one job that ask for one model: the unit of the queue's round robin. */
 struct lane {
     struct job  *job;
@@ -51,6 +64,7 @@ struct lot { /* one item: n_images tasks that differ in the seed */
     uint32_t      first_task, n_images; /* index in the job */
     uint64_t      seed;
     int32_t       width_px, height_px;
+    uint32_t      cost;  /* of one image, in units of a step over 256 x 256 pixels; at least 1 */
     bool          want_latents;
     struct str    label, bytes; /* bytes: wire_item_pack() */
     struct lot   *next;
@@ -113,6 +127,7 @@ struct job {
     bool             canceled;
     struct batch    *batch;
     struct lane     *lane;
+    struct share    *share;
     struct event_log log;
     uint64_t         tick; /* book.tick of its last progress */
     int64_t          recent_ms[RECENT];
@@ -128,6 +143,7 @@ struct change {
 
 struct book {
     struct job      *by_id, *by_key;
+    struct share    *share;
     uint64_t         next_job, seq, durable_seq;
     uint64_t         tick; /* counts movements that are not events: leases, steps */
     uint64_t         n_open; /* tasks not final */
@@ -140,6 +156,8 @@ void book_init(struct book *b, uint64_t next_job, uint64_t seq);
 void book_release(struct book *b);
 /* A new job with the next id; the key must be new. Never NULL (out of memory aborts). */
 struct job *book_job(struct book *b, const uint8_t key[KEY_BYTES], struct str name, uint32_t n_tasks, int64_t wall_ms);
+/* Whose share a job takes; before any of its tasks is in the queue. Until then: CLASS_NORMAL of client "". */
+void book_share(struct book *b, struct job *j, struct str client, enum job_class c);
 struct job *book_find(const struct book *b, uint64_t id);
 struct job *book_find_key(const struct book *b, const uint8_t key[KEY_BYTES]);
 struct task *book_task(const struct book *b, uint64_t task_id); /* NULL when unknown */

@@ -315,12 +315,13 @@ static struct str op_keep(struct op *o, size_t *used, struct str s)
 
 void journal_put_job(struct journal_req *r, const struct job_row *row)
 {
-    struct op *o = op_new(r, OP_JOB, row->name.len + row->model.len);
+    struct op *o = op_new(r, OP_JOB, row->name.len + row->model.len + row->client.len);
     size_t     used = 0;
 
     o->job = *row;
     o->job.name = op_keep(o, &used, row->name);
     o->job.model = op_keep(o, &used, row->model);
+    o->job.client = op_keep(o, &used, row->client);
 }
 
 void journal_put_batch(struct journal_req *r, const struct batch_row *row)

@@ -37,8 +37,8 @@ enum journal_mode {
 struct job_row {
     uint64_t   job;
     uint8_t    key[KEY_BYTES];
-    struct str name, model;
-    uint32_t   n_tasks;
+    struct str name, model, client;
+    uint32_t   n_tasks, job_class;
     int64_t    created_wall_ms, changed_wall_ms;
     bool       canceled;
 };

@@ -27,7 +27,7 @@
 enum statement { PUT_JOB, PUT_BATCH, PUT_ITEM, PUT_TASK, FORGET_TASKS, FORGET_ITEMS, FORGET_BATCHES, FORGET_JOB, SET_META, N_STATEMENTS };
 
 static const char *const statement_sql[N_STATEMENTS] = {
-    [PUT_JOB] = "INSERT INTO job VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET model=excluded.model,"
+    [PUT_JOB] = "INSERT INTO job VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET model=excluded.model,"
                 " changed_wall_ms=excluded.changed_wall_ms, canceled=excluded.canceled",
     [PUT_BATCH] = "INSERT INTO batch VALUES (?,?,?)",
     [PUT_ITEM] = "INSERT INTO item VALUES (?,?,?,?)",
@@ -148,6 +148,8 @@ static int write_job(struct db *d, const struct job_row *r)
     sqlite3_bind_int64(s, 6, r->created_wall_ms);
     sqlite3_bind_int64(s, 7, r->changed_wall_ms);
     sqlite3_bind_int(s, 8, r->canceled);
+    bind_text(s, 9, r->client);
+    sqlite3_bind_int64(s, 10, r->job_class);
     return step(s);
 }
 
@@ -440,10 +442,11 @@ static int load_job(struct db *d, sqlite3_stmt *s, const struct journal_reader *
 {
     struct job_row row = {.job = (uint64_t)sqlite3_column_int64(s, 0), .name = col_text(s, 2), .model = col_text(s, 3),
                           .n_tasks = (uint32_t)sqlite3_column_int64(s, 4), .created_wall_ms = sqlite3_column_int64(s, 5),
-                          .changed_wall_ms = sqlite3_column_int64(s, 6), .canceled = sqlite3_column_int(s, 7) != 0};
+                          .changed_wall_ms = sqlite3_column_int64(s, 6), .canceled = sqlite3_column_int(s, 7) != 0, .client = col_text(s, 8),
+                          .job_class = (uint32_t)sqlite3_column_int64(s, 9)};
 
     if (!col_blob(s, 1, row.key, KEY_BYTES) || row.name.len > NAME_MAX_BYTES || row.model.len > MODEL_MAX_BYTES || row.n_tasks < 1 ||
-        row.n_tasks > JOB_TASKS_MAX)
+        row.n_tasks > JOB_TASKS_MAX || row.client.len > NAME_MAX_BYTES || row.job_class < CLASS_INTERACTIVE || row.job_class > CLASS_BULK)
         return damaged(d, "job", row.job, e);
     return r->job(r->ctx, &row, e);
 }

@@ -2,18 +2,27 @@
  *
  *   queue_push(&q, t); ... for (l = queue_first(&q); l; l = queue_after(&q, l)) if (a worker fits lane_next(l, ...)) queue_take(&q, t);
  *
- * Order: round robin over lanes (a job's tasks of one model), so one image need not wait for a batch of ten thousand; in a lane retries
- * first, then as submitted. A task taken sends its lane to the back. Tasks in back-off wait outside until queue_ripen().
- * Shares between clients and classes of urgency will choose among lanes in queue_first()/queue_after(); nothing else needs to know.
- * Invariants: Q1 a task is in here iff place != PLACE_NONE.  Q2 a lane is linked iff it has a task, fresh or retry.
+ * Order: the class that has had least for its weight (8:4:1), in it the client that has had least, in its share round robin over lanes (a
+ * job's tasks of one model), so one image need not wait for a batch of ten thousand; in a lane retries first, then as submitted.
+ * What was had is counted in lot.cost when a task is taken (virtual time: start-time fair queueing). Who comes back after a pause joins at
+ * the present: sleeping saves nothing. Tasks in back-off wait outside until queue_ripen().
+ * Invariants: Q1 a task is in here iff place != PLACE_NONE.  Q2 a lane is linked iff it has a task, a share iff it has a lane.
+ *   Q3 a class's shares stand in order of share.used.
  * Pure: no clock, no I/O. Not here: who runs it (dispatch.c). */
 #ifndef BROKER_QUEUE_H
 #define BROKER_QUEUE_H
 
 #include "broker/job.h"
 
+struct queue_class {
+    struct share *share; /* utlist, by used */
+    uint64_t      used;  /* as share.used, among classes, for its weight */
+    uint64_t      present; /* used of the share served last, before: where one that comes back joins */
+};
+
 struct queue {
-    struct lane *lane;    /* utlist, head is next */
+    struct queue_class of[CLASS_BULK + 1]; /* by enum job_class */
+    uint64_t     present; /* the same among classes */
     struct task *delayed; /* utlist, any order */
     size_t       n_ready, n_delayed;
     int64_t      ripe_ms; /* the earliest ready_ms of delayed */

@@ -31,6 +31,7 @@ static int read_job(void *ctx, const struct job_row *r, struct err *e)
     k->next_job = r->job;
     j = book_job(k, r->key, r->name, r->n_tasks, r->created_wall_ms);
     k->next_job = next;
+    book_share(k, j, r->client, (enum job_class)r->job_class);
     memcpy(j->model, r->model.at, r->model.len);
     j->changed_wall_ms = r->changed_wall_ms;
     j->canceled = r->canceled;

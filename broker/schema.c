@@ -41,4 +41,7 @@ const char *const schema_step[SCHEMA_VERSION] = {
     "    parts             BLOB NOT NULL,\n"                            /* n * (kind u8, size u64 little endian, sha256) */
     "    crc               INTEGER NOT NULL\n"
     ");\n",
+    /* 2: whose share a job takes */
+    "ALTER TABLE job ADD COLUMN client TEXT NOT NULL DEFAULT '';\n"
+    "ALTER TABLE job ADD COLUMN job_class INTEGER NOT NULL DEFAULT 2;\n",      /* enum job_class */
 };

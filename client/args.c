@@ -18,7 +18,8 @@
 
 enum { /* options without a letter */
     O_NEGATIVE = 0x100, O_STEPS, O_INFERENCE, O_NORM, O_TRUNC, O_RNG, O_LATENTS, O_MODEL, O_BROKER, O_JSON, O_DEVICE, O_PRECISION, O_THREADS,
-    O_WORKERS, O_PROMPT_FILE, O_SHEET, O_RESUME, O_DETACH, O_KEEP, O_TIMEOUT, O_PATIENCE, O_LISTEN, O_DATA, O_LIMIT, O_DIT, O_TEXT, O_VAE, O_TOKENIZER, O_PROFILE
+    O_WORKERS, O_PROMPT_FILE, O_SHEET, O_RESUME, O_DETACH, O_KEEP, O_TIMEOUT, O_PATIENCE, O_LISTEN, O_DATA, O_LIMIT, O_DIT, O_TEXT, O_VAE, O_TOKENIZER, O_PROFILE,
+    O_CLASS
 };
 
 static const struct argp_option prompt_options[] = {
@@ -72,6 +73,9 @@ static const struct argp_option broker_options[] = {
     {"patience", O_PATIENCE, "SECONDS", 0, "wait this long for a broker that went away (600)", 4},
     {0}};
 
+static const struct argp_option class_options[] = {
+    {"class", O_CLASS, "CLASS", 0, "interactive, normal or bulk: while all wait they get a busy farm 8:4:1 (generate: interactive; batch: normal)", 4}, {0}};
+
 static const struct argp_option model_options[] = {
     {"model", O_MODEL, "NAME|DIR", 0, "with --broker: a name that its workers announce; without: a folder (ZFARM_MODEL, models/demo)", 4}, {0}};
 
@@ -111,7 +115,7 @@ static const struct argp_option quiet_options[] = {{"quiet", 'q', 0, 0, "no prog
 
 static const struct command {
     const char               *word, *summary, *words, *doc;
-    const struct argp_option *groups[8];
+    const struct argp_option *groups[9];
 } commands[N_ARGS_COMMANDS] = {
     [ARGS_GENERATE] = {"generate", "make images of one prompt", "", "Make images of one prompt.\v"
         "Examples:\n"
@@ -120,7 +124,7 @@ static const struct command {
         "  zfarm generate -p \"a white boat, mountains, at dawn\" -n 8 -o out/ --sheet --workers 2\n"
         "  zfarm generate --broker tcp://127.0.0.1:7777 --model turbo -p \"a fox\"\n\n"
         "-o FILE is replaced at once when the image is whole, never half written. Exit codes: 0 made, 1 failed, 2 wrong usage.\n",
-        {prompt_options, spec_options, generate_options, broker_options, model_options, embedded_options, output_options, quiet_options}},
+        {prompt_options, spec_options, generate_options, broker_options, class_options, model_options, embedded_options, output_options, quiet_options}},
     [ARGS_BATCH] = {"batch", "make the images of a file of prompts", "FILE", "Make the images of a file of prompts.\v"
         "FILE.txt    a prompt per line; blank lines and lines beginning with # are skipped, \\# begins a prompt with #\n"
         "FILE.jsonl  an object per line: prompt, negative_prompt, width, height, steps, num_inference_steps, guidance, "
@@ -132,7 +136,7 @@ static const struct command {
         "  zfarm batch prompts.txt -o out -s 42 --sheet\n"
         "  zfarm batch rows.csv -o out --broker tcp://127.0.0.1:7777\n"
         "  zfarm batch rows.csv -o out --resume        after anything went wrong\n",
-        {spec_options, batch_options, broker_options, model_options, embedded_options, output_options, quiet_options}},
+        {spec_options, batch_options, broker_options, class_options, model_options, embedded_options, output_options, quiet_options}},
     [ARGS_JOBS] = {"jobs", "list a broker's jobs", "", "List a broker's jobs, newest first.\v"
         "Examples:\n  zfarm jobs\n  zfarm jobs --json --broker tcp://127.0.0.1:7777\n", {limit_options, broker_options, output_options}},
     [ARGS_SHOW] = {"show", "show every image of a job", "JOB", "Show every image of a job: state, seed, worker, error.\v"
@@ -223,6 +227,17 @@ static int precision(struct parse *p, const char *value)
     }
     p->a->precision = value;
     return 0;
+}
+
+static int job_class(struct parse *p, const char *value)
+{
+    for (int c = CLASS_INTERACTIVE; c <= CLASS_BULK; c++)
+        if (strcmp(value, job_class_name((enum job_class)c)) == 0) {
+            p->a->job_class = (enum job_class)c;
+            return 0;
+        }
+    err_set(&p->err, ERR_ARG, "\"%.40s\" is none of interactive, normal, bulk", value);
+    return bad(p, "class");
 }
 
 static int word(struct parse *p, const char *value)
@@ -320,6 +335,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case O_BROKER:
         return text(p, "broker", arg, &a->broker);
+    case O_CLASS:
+        return job_class(p, arg);
     case O_TIMEOUT:
         return seconds(p, "timeout", arg, &a->timeout_ms);
     case O_PATIENCE:

@@ -43,6 +43,7 @@ struct args {
     bool              sheet_said, resume, detach, keep, json, quiet;
     bool              own_farm; /* --broker none was said */
     int64_t           timeout_ms, patience_ms;
+    enum job_class    job_class; /* 0: not said */
     int               limit; /* jobs: rows */
 };
 

@@ -262,7 +262,7 @@ int client_open(struct client **out, const struct client_opts *o, struct err *e)
         char host[64] = "";
 
         gethostname(host, sizeof host - 1);
-        snprintf(c->name, sizeof c->name, "%s:%ld", host, (long)getpid());
+        snprintf(c->name, sizeof c->name, "%u@%s:%ld", (unsigned)getuid(), host, (long)getpid());
     }
     if (c->o.timeout_ms <= 0) c->o.timeout_ms = CLIENT_TIMEOUT_MS;
     if (c->o.patience_ms <= 0) c->o.patience_ms = PATIENCE_MS;
@@ -328,6 +328,7 @@ int client_submit(struct client *c, const uint8_t key[KEY_BYTES], const char *na
     memcpy(ask.submit.key, key, KEY_BYTES);
     ask.submit.name = str_of(name);
     ask.submit.n_tasks = (uint32_t)n_tasks;
+    ask.submit.job_class = c->o.job_class;
     for (size_t at = 0; at < n_items;) {
         int rc;
 

@@ -32,7 +32,8 @@ typedef int  client_idle_f(void *ctx, struct err *e); /* called in every wait, a
 
 struct client_opts {
     const char            *endpoint;
-    const char            *name;        /* shown by the broker; NULL: host:pid */
+    const char            *name;        /* shown by the broker, which shares out by what stands before its last ':'; NULL: uid@host:pid */
+    enum job_class         job_class;   /* of the jobs it submits; 0: CLASS_NORMAL */
     int64_t                timeout_ms;  /* for the first answer; 0: CLIENT_TIMEOUT_MS */
     int64_t                patience_ms; /* for a broker that answered once, or is busy; 0: 10 minutes */
     client_away_f         *away;        /* may be NULL */

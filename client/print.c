@@ -168,6 +168,8 @@ void print_job_json(struct buf *b, const struct job_info *j)
     buf_printf(b, ",\"failed\":%" PRIu32 ",\"canceled\":%" PRIu32 ",\"gathered\":%" PRIu32, j->n_failed, j->n_canceled, j->n_collected);
     if (j->eta_ms >= 0) buf_printf(b, ",\"eta_ms\":%" PRId64, j->eta_ms);
     if (j->images_per_s > 0) buf_printf(b, ",\"images_per_s\":%.4g", (double)j->images_per_s);
+    buf_printf(b, ",\"class\":\"%s\",\"client\":", job_class_name(j->job_class));
+    print_quoted(b, j->client);
     if (j->why.len) {
         buf_puts(b, ",\"why\":");
         print_quoted(b, j->why);

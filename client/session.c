@@ -125,6 +125,7 @@ int session_open(struct session *s, const char *model_dir, struct err *e)
 {
     const struct args *a = s->a;
     struct client_opts o = {.endpoint = a->broker,
+                            .job_class = a->job_class ? a->job_class : a->command == ARGS_GENERATE ? CLASS_INTERACTIVE : CLASS_NORMAL,
                             .timeout_ms = a->timeout_ms,
                             .patience_ms = a->patience_ms,
                             .away = on_away,

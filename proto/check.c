@@ -123,6 +123,8 @@ static int check_job_info(const struct job_info *j, struct err *e)
         if ((rc = check_range(n[i], 0, JOB_TASKS_MAX, "a job's count", e))) return rc;
     if (j->eta_ms < -1) return err_set(e, ERR_ARG, "eta %" PRId64 " ms is negative", j->eta_ms);
     if ((rc = check_real(j->images_per_s, 0, 1e9f, "images per second", e))) return rc;
+    if ((rc = check_enum((int)j->job_class, CLASS_BULK, "a job's class", e))) return rc;
+    if ((rc = check_line(j->client, NAME_MAX_BYTES, "a job's client", e))) return rc;
     return check_words(j->why, e);
 }
 
@@ -180,6 +182,7 @@ static int check_submit(const struct submit *s, struct err *e)
 
     if ((rc = check_line(s->name, NAME_MAX_BYTES, "the job's name", e))) return rc;
     if ((rc = check_range(s->n_tasks, 1, JOB_TASKS_MAX, "a job's images", e))) return rc;
+    if ((rc = check_enum((int)s->job_class, CLASS_BULK, "class", e))) return rc;
     if ((rc = check_many(s->n_items, 1, SUBMIT_ITEMS_MAX, "items", e))) return rc;
     for (size_t i = 0; i < s->n_items; i++) {
         struct err why = {0};

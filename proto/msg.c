@@ -18,6 +18,16 @@ bool task_state_final(enum task_state s)
     return s == TASK_DONE || s == TASK_FAILED || s == TASK_CANCELED;
 }
 
+const char *job_class_name(enum job_class c)
+{
+    switch (c) {
+    case CLASS_INTERACTIVE: return "interactive";
+    case CLASS_NORMAL: return "normal";
+    case CLASS_BULK: return "bulk";
+    }
+    return "unknown";
+}
+
 const char *stage_name(enum stage s)
 {
     switch (s) {

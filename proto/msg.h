@@ -49,6 +49,7 @@ struct item {
 
 enum task_state { TASK_QUEUED = 1, TASK_RUNNING, TASK_DONE, TASK_FAILED, TASK_CANCELED };
 enum part_kind { PART_IMAGE = 1, PART_LATENTS = 2 };
+enum job_class { CLASS_INTERACTIVE = 1, CLASS_NORMAL, CLASS_BULK }; /* shares of the farm 8:4:1 while all three wait */
 enum role { ROLE_CLIENT = 1, ROLE_WORKER = 2 };
 
 struct part {
@@ -114,6 +115,7 @@ struct submit { /* tasks [first_task, first_task + sum of n_images) of a job of 
     struct str   name;
     uint32_t     n_tasks, first_task;
     struct item *item; size_t n_items;
+    enum job_class job_class; /* of the whole job, told by its first SUBMIT; 0: CLASS_NORMAL */
 };
 
 struct submit_ok {
@@ -136,6 +138,8 @@ struct job_info {
     int64_t    eta_ms;      /* -1: not known yet */
     float      images_per_s; /* of the farm on this job lately; 0: not known */
     struct str why;         /* when nothing runs: "no worker has model base" ...; may be empty */
+    enum job_class job_class;
+    struct str client;      /* whose share it takes; may be empty */
 };
 struct jobs_ok { struct job_info *job; size_t n_jobs; };
 
@@ -262,6 +266,7 @@ int  rng_parse(struct str word, struct rng *out, struct err *e);
 const char *rng_text(const struct rng *r, char *text, size_t cap);
 const char *task_state_name(enum task_state s); /* "queued", "running", "done", "failed", "canceled" */
 const char *stage_name(enum stage s);
+const char *job_class_name(enum job_class c); /* "interactive", "normal", "bulk" */
 const char *msg_kind_name(enum msg_kind k);
 bool task_state_final(enum task_state s);
 

@@ -21,6 +21,7 @@ static ProtobufCMessage *pack_submit(const struct msg *m, struct arena *a)
     p->name = wire_text(s->name);
     p->n_tasks = s->n_tasks;
     p->first_task = s->first_task;
+    p->job_class = (Zfarm__JobClass)s->job_class;
     p->n_items = s->n_items;
     p->items = arena_array(a, s->n_items + 1, sizeof *p->items);
     if (!p->items) return NULL;
@@ -39,6 +40,7 @@ static int unpack_submit(const ProtobufCMessage *body, struct arena *a, struct m
     s->name = wire_str(p->name);
     s->n_tasks = p->n_tasks;
     s->first_task = p->first_task;
+    s->job_class = p->job_class ? (enum job_class)p->job_class : CLASS_NORMAL; /* a client of before knows no classes */
     s->n_items = p->n_items;
     if (!(s->item = arena_array(a, p->n_items, sizeof *s->item))) return wire_full(e);
     for (size_t i = 0; !rc && i < p->n_items; i++) rc = wire_item_from(p->items[i], &s->item[i], e);
@@ -123,6 +125,8 @@ static void job_info_to(const struct job_info *j, Zfarm__JobInfo *p, struct aren
     p->eta_ms = j->eta_ms;
     p->images_per_s = j->images_per_s;
     p->why = wire_words(j->why, a);
+    p->job_class = (Zfarm__JobClass)j->job_class;
+    p->client = wire_text(j->client);
 }
 
 static int job_info_from(const Zfarm__JobInfo *p, struct job_info *j, struct err *e)
@@ -141,6 +145,8 @@ static int job_info_from(const Zfarm__JobInfo *p, struct job_info *j, struct err
     j->eta_ms = p->eta_ms;
     j->images_per_s = p->images_per_s;
     j->why = wire_str(p->why);
+    j->job_class = p->job_class ? (enum job_class)p->job_class : CLASS_NORMAL;
+    j->client = wire_str(p->client);
     return wire_fixed(p->key, j->key, KEY_BYTES, "a job's key", e);
 }
 

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "broker/journal.h"
+#include "broker/schema.h"
 #include "tests/tmp.h"
 
 /* ---- a file system that fails at the n-th call, and ever after ---- */
@@ -101,7 +102,8 @@ struct memory { /* what a load gives */
     size_t   n_jobs, n_batches, n_items, n_tasks;
     uint64_t last_job, last_seq;
     uint32_t state[1000];
-    char     error[100], model[100];
+    char     error[100], model[100], client[100];
+    uint32_t job_class;
 };
 
 static int got_job(void *ctx, const struct job_row *r, struct err *e)
@@ -112,6 +114,8 @@ static int got_job(void *ctx, const struct job_row *r, struct err *e)
     m->n_jobs++;
     m->last_job = r->job;
     snprintf(m->model, sizeof m->model, "%.*s", (int)r->model.len, r->model.at);
+    snprintf(m->client, sizeof m->client, "%.*s", (int)r->client.len, r->client.at);
+    m->job_class = r->job_class;
     return 0;
 }
 static int got_batch(void *ctx, const struct batch_row *r, struct err *e)
@@ -187,7 +191,7 @@ static struct journal_req *req(struct waiting *w, enum journal_mode mode, int nu
 static void send_job(struct journal *j, struct waiting *w, uint64_t i, int number)
 {
     struct journal_req *r = req(w, JOURNAL_NEW, number);
-    struct job_row      job = {.job = i, .name = str_of("name"), .model = str_of("turbo"), .n_tasks = 1};
+    struct job_row      job = {.job = i, .name = str_of("name"), .model = str_of("turbo"), .client = str_of("me@here"), .job_class = CLASS_BULK, .n_tasks = 1};
     struct task_row     task = {.task = i << 20, .state = TASK_DONE, .seq = i, .n_parts = 2, .took_ms = 77, .worker = str_of("w"), .error = str_of("")};
 
     memcpy(job.key, &i, sizeof i);
@@ -249,7 +253,7 @@ static void test_reopen_equals(void **state)
     for (int i = 1; i <= 300; i++) send_job(j, &w, (uint64_t)i, i - 1);
     r = req(&w, JOURNAL_SYNC, 300);
     journal_put_task(r, &(struct task_row){.task = 5 << 20, .state = TASK_QUEUED, .seq = 301, .error = str_of("last words"), .worker = str_of("")});
-    journal_put_job(r, &(struct job_row){.job = 300, .n_tasks = 1, .model = str_of("base"), .name = str_of("ignored"), .canceled = true});
+    journal_put_job(r, &(struct job_row){.job = 300, .n_tasks = 1, .model = str_of("base"), .name = str_of("ignored"), .client = str_of("ignored"), .job_class = CLASS_BULK, .canceled = true});
     journal_send(j, r);
     wait_for(j, &w, 301);
     assert_int_equal(w.n_ok, 301);
@@ -460,7 +464,7 @@ static void test_kill(void **state)
 static void test_damage_is_seen(void **state)
 {
     static const char *const harm[] = {"UPDATE item SET bytes = x'00'", "UPDATE task SET seq = seq + 1", "UPDATE task SET parts = x'00'",
-                                       "UPDATE job SET n_tasks = 0", "UPDATE batch SET sha256 = x'00'", "PRAGMA user_version = 99"};
+                                       "UPDATE job SET n_tasks = 0", "UPDATE job SET job_class = 9", "UPDATE batch SET sha256 = x'00'", "PRAGMA user_version = 99"};
     char                     path[300];
 
     (void)state;
@@ -494,6 +498,46 @@ static void test_damage_is_seen(void **state)
     }
 }
 
+/* A journal of every older version is brought to this one, once, and its jobs are those of nobody, CLASS_NORMAL. */
+static void test_older_versions(void **state)
+{
+    (void)state;
+    for (int version = 1; version < SCHEMA_VERSION; version++) {
+        struct tmp      t;
+        struct journal *j;
+        struct waiting  w = {0};
+        struct memory   m;
+        sqlite3        *db;
+        char            path[300], sql[64];
+
+        tmp_open(&t);
+        snprintf(path, sizeof path, "%s/journal.db", t.dir);
+        assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, real_vfs->zName), SQLITE_OK);
+        for (int v = 0; v < version; v++) assert_int_equal(sqlite3_exec(db, schema_step[v], NULL, NULL, NULL), SQLITE_OK);
+        snprintf(sql, sizeof sql, "PRAGMA user_version=%d", version);
+        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, "INSERT INTO job (id, key, name, model, n_tasks, created_wall_ms, changed_wall_ms, canceled)"
+                                          " VALUES (1, x'00112233445566778899aabbccddeeff', 'old', 'turbo', 1, 5, 5, 0)", NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close(db);
+        j = open_journal(t.dir);
+        m = load(j);
+        assert_int_equal(m.n_jobs, 1);
+        assert_string_equal(m.client, "");
+        assert_int_equal(m.job_class, CLASS_NORMAL);
+        start(j);
+        send_job(j, &w, 2, 0);
+        wait_for(j, &w, 1);
+        journal_close(j);
+        j = open_journal(t.dir);
+        m = load(j);
+        assert_int_equal(m.n_jobs, 2);
+        assert_string_equal(m.client, "me@here");
+        assert_int_equal(m.job_class, CLASS_BULK);
+        journal_close(j);
+        tmp_close(&t);
+    }
+}
+
 static void test_file_is_garbage(void **state)
 {
     struct tmp      t;
@@ -514,7 +558,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reopen_equals), cmocka_unit_test(test_ids_only_grow),    cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_every_call_fails), cmocka_unit_test(test_full),
-        cmocka_unit_test(test_kill),          cmocka_unit_test(test_damage_is_seen),   cmocka_unit_test(test_file_is_garbage),
+        cmocka_unit_test(test_older_versions), cmocka_unit_test(test_kill),   cmocka_unit_test(test_damage_is_seen),   cmocka_unit_test(test_file_is_garbage),
     };
 
     return cmocka_run_group_tests(tests, shim_setup, NULL);

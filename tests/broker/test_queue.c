@@ -76,6 +76,121 @@ static void test_retries_first_and_backoff(void **state)
     pure_close(&p);
 }
 
+static struct job *of_client(struct pure *p, uint32_t n, const char *client, enum job_class c)
+{
+    struct job *j = pure_job(p, n, "", NULL);
+
+    for (uint32_t i = 0; i < n; i++) queue_remove(&p->queue, &j->batch->task[i]);
+    book_share(&p->book, j, str_of(client), c);
+    for (uint32_t i = 0; i < n; i++) queue_push(&p->queue, &j->batch->task[i]);
+    return j;
+}
+
+/* 8:4:1 while all wait, exactly; the farm is whole for who waits alone. */
+static void test_classes(void **state)
+{
+    struct pure p;
+    struct job *j[4] = {0};
+    int         n[4] = {0};
+
+    (void)state;
+    pure_open(&p);
+    for (int c = CLASS_INTERACTIVE; c <= CLASS_BULK; c++) j[c] = of_client(&p, 2000, "a", (enum job_class)c);
+    for (int i = 0; i < 1300; i++) n[task_job(next(&p))->share->key.job_class]++;
+    assert_in_range(n[CLASS_INTERACTIVE], 799, 801);
+    assert_in_range(n[CLASS_NORMAL], 399, 401);
+    assert_in_range(n[CLASS_BULK], 99, 101);
+    for (uint32_t i = 0; i < 2000; i++) /* the urgent ones are canceled */
+        for (int c = CLASS_INTERACTIVE; c <= CLASS_NORMAL; c++)
+            if (j[c]->batch->task[i].place != PLACE_NONE) queue_remove(&p.queue, &j[c]->batch->task[i]);
+    for (int i = 0; i < 500; i++) assert_ptr_equal(task_job(next(&p)), j[CLASS_BULK]);
+    pure_close(&p);
+}
+
+/* A class and a client that slept for long get no more than their part when they wake, and no less. */
+static void test_sleep_saves_nothing(void **state)
+{
+    struct pure p;
+    struct job *b;
+    int         n = 0;
+
+    (void)state;
+    pure_open(&p);
+    of_client(&p, 3000, "a", CLASS_BULK);
+    for (int i = 0; i < 1000; i++) next(&p);
+    b = of_client(&p, 1000, "b", CLASS_BULK);
+    for (int i = 0; i < 100; i++) n += task_job(next(&p)) == b;
+    assert_in_range(n, 49, 51);
+    n = 0;
+    b = of_client(&p, 1000, "c", CLASS_INTERACTIVE);
+    for (int i = 0; i < 90; i++) n += task_job(next(&p)) == b;
+    assert_in_range(n, 79, 81);
+    pure_close(&p);
+}
+
+/* L9: ten images of B behind five thousand of A wait about as if A had only one; twenty clients get the same, by cost. */
+static void test_clients(void **state)
+{
+    struct pure p;
+    struct job *b;
+    uint64_t    had[20] = {0}, sum = 0, squares = 0;
+    int         at = 0;
+
+    (void)state;
+    pure_open(&p);
+    of_client(&p, 5000, "a", CLASS_NORMAL);
+    for (int i = 0; i < 37; i++) next(&p);
+    b = of_client(&p, 10, "b", CLASS_NORMAL);
+    for (int n = 0; n < 10; at++) n += task_job(next(&p)) == b;
+    assert_true(at <= 20); /* alone it were 10: at most twice */
+    pure_close(&p);
+    pure_open(&p);
+    for (int i = 0; i < 20; i++) {
+        char        name[8];
+        struct job *j;
+
+        snprintf(name, sizeof name, "c%d", i);
+        for (int k = 0; k <= i % 3; k++) { /* some have more jobs than others, some bigger images */
+            j = of_client(&p, 3000, name, CLASS_NORMAL);
+            j->batch->lot->cost = 1 + (uint32_t)(i % 5) * 7;
+        }
+    }
+    for (int i = 0; i < 10000; i++) {
+        struct task *t = next(&p);
+
+        had[strtol(task_job(t)->share->key.client + 1, NULL, 10)] += t->lot->cost;
+    }
+    for (int i = 0; i < 20; i++) {
+        sum += had[i];
+        squares += had[i] * had[i];
+    }
+    assert_true((double)sum * (double)sum >= 0.98 * 20 * (double)squares); /* Jain's index */
+    pure_close(&p);
+}
+
+/* Every lane comes exactly once, in the order of its class and share. */
+static void test_walk_over_all(void **state)
+{
+    struct pure  p;
+    struct lane *l;
+    int          n = 0;
+
+    (void)state;
+    pure_open(&p);
+    for (int i = 0; i < 12; i++) of_client(&p, 3, i % 2 ? "a" : "b", (enum job_class)(1 + i % 3));
+    for (int taken = 0; taken < 36; taken++) {
+        int n_lanes = 0, want = 0;
+
+        for (l = queue_first(&p.queue); l; l = queue_after(&p.queue, l)) n_lanes++;
+        for (struct job *j = p.book.by_id; j; j = j->by_id.next) want += j->n[TASK_QUEUED] && lane_first(j->lane) != NULL;
+        assert_int_equal(n_lanes, want);
+        n += next(&p) != NULL;
+    }
+    assert_int_equal(n, 36);
+    assert_null(queue_first(&p.queue));
+    pure_close(&p);
+}
+
 /* Against a plain model: every task is in exactly one place, and comes out. */
 static void test_random_walk(void **state)
 {
@@ -137,6 +252,10 @@ int main(void)
         cmocka_unit_test(test_round_robin),
         cmocka_unit_test(test_retries_first_and_backoff),
         cmocka_unit_test(test_random_walk),
+        cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_sleep_saves_nothing),
+        cmocka_unit_test(test_clients),
+        cmocka_unit_test(test_walk_over_all),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -363,6 +363,46 @@ static void test_full_disk(void **state)
     tmp_close(&disk);
 }
 
+/* ---- shares ---- */
+/* The class a job was submitted with, and whose it is, are remembered; an interactive job passes a bulk one that came first. */
+static void test_classes(void **state)
+{
+    struct farm  f;
+    struct actor c, w;
+    struct item  it = {.n_images = 3};
+    struct msg   m = {.kind = MSG_SUBMIT, .submit = {.key = "bulk", .name = str_of("bulk"), .n_tasks = 3, .item = &it, .n_items = 1, .job_class = CLASS_BULK}};
+    struct msg   got;
+    uint64_t     bulk, fast;
+
+    (void)state;
+    farm_open(&f);
+    farm_start(&f);
+    actor_open(&c, f.endpoint, ROLE_CLIENT);
+    actor_open(&w, f.endpoint, ROLE_WORKER);
+    actor_hello(&c, NULL, 0);
+    spec_init(&it.spec);
+    bulk = actor_ask(&c, &m, MSG_SUBMIT_OK).submit_ok.job;
+    m.submit.key[0] = 'f';
+    m.submit.job_class = CLASS_INTERACTIVE;
+    fast = actor_ask(&c, &m, MSG_SUBMIT_OK).submit_ok.job;
+    farm_kill(&f);
+    farm_start(&f);
+    actor_again(&c, f.endpoint);
+    actor_hello(&c, NULL, 0);
+    got = actor_ask(&c, &(struct msg){.kind = MSG_JOBS, .jobs = {.limit = 9}}, MSG_JOBS_OK);
+    assert_int_equal(got.jobs_ok.n_jobs, 2);
+    assert_int_equal(got.jobs_ok.job[0].job_class, CLASS_INTERACTIVE);
+    assert_int_equal(got.jobs_ok.job[1].job_class, CLASS_BULK);
+    assert_true(str_eq(got.jobs_ok.job[1].client, str_of("cl")));
+    actor_hello(&w, NULL, 0);
+    assert_int_equal(actor_take(&w, MSG_LEASE).lease.job, fast);
+    got = actor_ask(&c, &(struct msg){.kind = MSG_JOBS, .jobs = {.job = bulk, .limit = 1}}, MSG_JOBS_OK);
+    assert_non_null(strstr(got.jobs_ok.job[0].why.at, "more urgent jobs"));
+    actor_close(&c);
+    actor_close(&w);
+    farm_close(&f);
+}
+
 /* ---- the end ---- */
 static void test_shutdown_and_retention(void **state)
 {
@@ -404,6 +444,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pieces),      cmocka_unit_test(test_kill_at_every_step), cmocka_unit_test(test_storm),
         cmocka_unit_test(test_two_brokers), cmocka_unit_test(test_full_disk),          cmocka_unit_test(test_shutdown_and_retention),
+        cmocka_unit_test(test_classes),
     };
 
     if (code >= 0) return code;

@@ -161,6 +161,7 @@ static void bad_lines(void **state)
         {ARGS_GENERATE, "-p|x|--precision|f16", "none of auto, f32, bf16"},
         {ARGS_GENERATE, "-p|x|--workers|0", "--workers: \"0\" is not a whole number from 1"},
         {ARGS_GENERATE, "-p|x|--timeout|never", "--timeout: \"never\""},
+        {ARGS_BATCH, "f|-o|d|--class|urgent", "--class: \"urgent\""},
         {ARGS_BATCH, "-o|d", "a file of prompts is needed"},
         {ARGS_BATCH, "f.txt", "-o DIR"},
         {ARGS_BATCH, "f.txt|g.txt|-o|d", "one file at a time"},

@@ -166,6 +166,8 @@ static inline struct job_info sample_job(struct sample *s)
     j.eta_ms = sample_in(s, 0, 1) ? -1 : 77;
     j.images_per_s = sample_share(s, 4);
     j.why = sample_text(s, 30);
+    j.job_class = CLASS_INTERACTIVE;
+    j.client = j.name;
 
     sample_bytes(s, j.key, KEY_BYTES);
     return j;
@@ -206,6 +208,7 @@ static inline void sample_lists(struct sample *s, struct msg *m)
         m->submit.n_tasks = JOB_TASKS_MAX;
         m->submit.first_task = sample_in(s, 1, 1000);
         m->submit.n_items = n;
+        m->submit.job_class = CLASS_BULK; /* nothing is drawn for fields of later minors: the bytes of the others stay */
         sample_bytes(s, m->submit.key, KEY_BYTES);
         m->submit.item = arena_array(s->a, n, sizeof *m->submit.item);
         for (size_t i = 0; i < n; i++) {
