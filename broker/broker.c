@@ -242,6 +242,7 @@ static const struct {
     [MSG_FETCH] = {on_fetch, ROLE_CLIENT},
     [MSG_COLLECTED] = {on_collected, ROLE_CLIENT},
     [MSG_WORKERS] = {on_workers, ROLE_CLIENT},
+    [MSG_CONTROL] = {on_control, ROLE_CLIENT},
     [MSG_CREDIT] = {on_credit, ROLE_CLIENT},
     [MSG_READY] = {on_ready, ROLE_WORKER},
     [MSG_BEAT] = {on_beat, ROLE_WORKER},

@@ -3,7 +3,7 @@
  *   broker_open(&b, &conf, &e); code = broker_run(b, &e); broker_close(b); peer_shutdown();
  *
  * One loop thread owns everything here; the journal's thread sees only requests. Rooms behind this header: broker.c (start, loop, sessions,
- * promises), broker_lease.c (dispatch), broker_client.c and broker_worker.c (one handler per message kind), broker_info.c (job_info, task_info and
+ * promises), broker_lease.c (dispatch), broker_client.c and broker_worker.c (one handler per message kind), broker_control.c (requeue, drain), broker_info.c (job_info, task_info and
  * progress for people), transfer.c (uploads and downloads), restore.c (from the journal at the start; what time takes away).
  * The pattern of every handler that changes something: move the memory (task_move), put the rows into one journal request, and let the
  * promise - the answer - leave when that request is durable. Memory runs ahead of the disk; what is shown does not (book_durable).
@@ -133,7 +133,8 @@ void broker_task_failed(struct broker *b, struct journal_req *r, struct task *t,
 void broker_worker_gone(struct broker *b, struct worker *w, const char *why, int64_t now_ms); /* its leases go back; w is freed */
 
 typedef void broker_on_f(struct broker *b, const struct ask *a);
-broker_on_f on_submit, on_cancel, on_jobs, on_show, on_events, on_collected, on_workers;          /* broker_client.c */
+broker_on_f on_submit, on_cancel, on_jobs, on_show, on_events, on_collected, on_workers; /* broker_client.c */
+broker_on_f on_control;                                                                          /* broker_control.c */
 broker_on_f on_worker_hello, on_ready, on_beat, on_offer, on_failed, on_release;                 /* broker_worker.c */
 broker_on_f on_fetch, on_credit, on_chunk;                                                       /* transfer.c */
 

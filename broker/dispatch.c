@@ -32,7 +32,7 @@ static struct worker *best_worker(const struct roster *r, struct str model, uint
             if (worker_free(w, now_ms)) avoided = w;
             continue;
         }
-        if (w->capacity && !worker_suspect(w, now_ms)) other = true; /* busy or not: worth waiting for */
+        if (worker_serves(w, now_ms)) other = true; /* busy or not: worth waiting for */
         if (worker_free(w, now_ms) && (!best || better(w, best))) best = w;
     }
     return best || other ? best : avoided;

@@ -104,9 +104,14 @@ bool worker_suspect(const struct worker *w, int64_t now_ms)
     return now_ms - w->seen_ms >= WORKER_SUSPECT_MS;
 }
 
+bool worker_serves(const struct worker *w, int64_t now_ms)
+{
+    return w->capacity && !w->drained && !worker_suspect(w, now_ms);
+}
+
 bool worker_free(const struct worker *w, int64_t now_ms)
 {
-    return w->n_held < w->capacity && w->n_held < LEASES_MAX && !worker_suspect(w, now_ms);
+    return w->n_held < w->capacity && w->n_held < LEASES_MAX && worker_serves(w, now_ms);
 }
 
 bool worker_has(const struct worker *w, struct str model)
@@ -120,6 +125,7 @@ const char *worker_state(const struct worker *w, int64_t now_ms)
 {
     if (now_ms - w->seen_ms >= WORKER_LOST_MS) return "lost";
     if (worker_suspect(w, now_ms)) return "suspect";
+    if (w->drained) return w->n_held ? "draining" : "drained";
     if (w->capacity == 0) return w->n_held || w->n_done ? "draining" : "loading";
     return w->n_held ? "busy" : "ready";
 }
@@ -148,7 +154,7 @@ void roster_why(const struct roster *r, struct str model, int64_t now_ms, char *
     {
         if (!worker_has(w, model)) continue;
         n_with++;
-        if (w->capacity && !worker_suspect(w, now_ms)) n_awake++;
+        if (worker_serves(w, now_ms)) n_awake++;
     }
     if (n_awake) return;
     if (n_with) {

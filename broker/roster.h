@@ -37,6 +37,7 @@ struct worker {
     struct model_info model[MODELS_MAX]; /* names and profiles are owned */
     size_t        n_models;
     uint32_t      capacity, n_held;
+    bool          drained; /* gets nothing new: somebody said so, not it */
     struct grant *grant;
     int64_t       hello_ms, seen_ms;
     uint64_t      n_done, n_failed;
@@ -59,6 +60,7 @@ const struct worker *roster_clash(const struct roster *r, const struct hello *h,
 void           roster_drop(struct roster *r, struct worker *w); /* its grants must be gone */
 struct worker *roster_lost(const struct roster *r, int64_t now_ms); /* one silent for WORKER_LOST_MS, or NULL */
 bool           worker_suspect(const struct worker *w, int64_t now_ms);
+bool           worker_serves(const struct worker *w, int64_t now_ms); /* takes part: free, or will be */
 bool           worker_free(const struct worker *w, int64_t now_ms); /* may have one more lease now */
 bool           worker_has(const struct worker *w, struct str model);
 const char    *worker_state(const struct worker *w, int64_t now_ms);

@@ -19,7 +19,7 @@
 enum { /* options without a letter */
     O_NEGATIVE = 0x100, O_STEPS, O_INFERENCE, O_NORM, O_TRUNC, O_RNG, O_LATENTS, O_MODEL, O_BROKER, O_JSON, O_DEVICE, O_PRECISION, O_THREADS,
     O_WORKERS, O_PROMPT_FILE, O_SHEET, O_RESUME, O_DETACH, O_KEEP, O_TIMEOUT, O_PATIENCE, O_LISTEN, O_DATA, O_LIMIT, O_DIT, O_TEXT, O_VAE, O_TOKENIZER, O_PROFILE,
-    O_CLASS
+    O_CLASS, O_UNDO
 };
 
 static const struct argp_option prompt_options[] = {
@@ -107,6 +107,7 @@ static const struct argp_option up_options[] = {
     {"threads", O_THREADS, "N", 0, "CPU threads of each worker (the machine's, shared out)", 4},
     {0}};
 
+static const struct argp_option undo_options[] = {{"undo", O_UNDO, 0, 0, "it gets work again", 1}, {0}};
 static const struct argp_option limit_options[] = {{"limit", 'n', "N", 0, "at most N jobs (20)", 1}, {0}};
 
 static const struct argp_option output_options[] = {
@@ -155,6 +156,13 @@ static const struct command {
         "and elsewhere:\n  export ZFARM_BROKER=" ARGS_BROKER_DEFAULT "\n  zfarm batch prompts.txt -o out\n\n"
         "Ctrl-C lets the workers finish what they are making; a second one ends at once. Nothing that was accepted is lost.\n",
         {up_options}},
+    [ARGS_DEAD] = {"dead", "list the images that failed", "", "List the images that failed, of all jobs, with the last words of who tried.\v"
+        "Examples:\n  zfarm dead\n  zfarm requeue 7:3      once more\n", {broker_options, output_options}},
+    [ARGS_REQUEUE] = {"requeue", "try failed images once more", "JOB[:INDEX]", "Put a job's failed images, or one of them, into the queue again; their attempts start anew.\v"
+        "Examples:\n  zfarm requeue 7\n  zfarm requeue 7:3\n", {broker_options, output_options}},
+    [ARGS_DRAIN] = {"drain", "give a worker no more work", "WORKER", "Give a worker no more work: what it holds it finishes, then it can be stopped.\v"
+        "Holds until --undo, or until the worker or the broker is started again.\n\nExamples:\n  zfarm drain gpu3:4711\n  zfarm drain gpu3:4711 --undo\n",
+        {undo_options, broker_options, output_options}},
 };
 
 const char *argp_program_version = "zfarm " ZFARM_VERSION;
@@ -240,6 +248,24 @@ static int job_class(struct parse *p, const char *value)
     return bad(p, "class");
 }
 
+static int job_and_index(struct parse *p, const char *value)
+{
+    const char *colon = strchr(value, ':');
+    uint64_t    index = 0;
+    struct str  job = {value, colon ? (size_t)(colon - value) : strlen(value)};
+
+    if (p->a->job) {
+        err_set(&p->err, ERR_ARG, "one job at a time: \"%.60s\" is too many", value);
+        return EINVAL;
+    }
+    if (str_to_u64(job, &p->a->job) || p->a->job == 0 || (colon && (str_to_u64(str_of(colon + 1), &index) || index >= JOB_TASKS_MAX))) {
+        err_set(&p->err, ERR_ARG, "\"%.60s\" is not JOB or JOB:INDEX, as 7 or 7:3: zfarm dead lists them", value);
+        return EINVAL;
+    }
+    p->a->index = colon ? (int64_t)index : -1;
+    return 0;
+}
+
 static int word(struct parse *p, const char *value)
 {
     struct args *a = p->a;
@@ -253,6 +279,18 @@ static int word(struct parse *p, const char *value)
             return EINVAL;
         }
         return text(p, "FILE", value, &a->file);
+    case ARGS_DRAIN:
+        if (a->worker) {
+            err_set(&p->err, ERR_ARG, "one worker at a time: \"%.60s\" is too many", value);
+            return EINVAL;
+        }
+        if (strlen(value) > NAME_MAX_BYTES) {
+            err_set(&p->err, ERR_ARG, "a worker's name has at most %d bytes", NAME_MAX_BYTES);
+            return EINVAL;
+        }
+        return text(p, "WORKER", value, &a->worker);
+    case ARGS_REQUEUE:
+        return job_and_index(p, value);
     case ARGS_SHOW:
     case ARGS_WATCH:
     case ARGS_GATHER:
@@ -335,6 +373,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case O_BROKER:
         return text(p, "broker", arg, &a->broker);
+    case O_UNDO:
+        a->undo = true;
+        return 0;
     case O_CLASS:
         return job_class(p, arg);
     case O_TIMEOUT:
@@ -462,7 +503,8 @@ static int whole(struct parse *p)
     if (a->command == ARGS_BATCH && !a->file) return err_set(&p->err, ERR_ARG, "a file of prompts is needed (.txt, .jsonl or .csv)");
     if ((a->command == ARGS_BATCH || a->command == ARGS_GATHER) && !a->out)
         return err_set(&p->err, ERR_ARG, "a folder for the images is needed: -o DIR");
-    if (a->command >= ARGS_SHOW && a->command <= ARGS_CANCEL && !a->job)
+    if (a->command == ARGS_DRAIN && !a->worker) return err_set(&p->err, ERR_ARG, "a worker's name is needed: zfarm workers lists them");
+    if (((a->command >= ARGS_SHOW && a->command <= ARGS_CANCEL) || a->command == ARGS_REQUEUE) && !a->job)
         return err_set(&p->err, ERR_ARG, "a job's number is needed: zfarm jobs lists them");
     a->own_farm = a->broker && strcmp(a->broker, "none") == 0;
     if (!a->broker) a->broker = getenv("ZFARM_BROKER");

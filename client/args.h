@@ -24,6 +24,9 @@ enum args_command {
     ARGS_CANCEL,
     ARGS_WORKERS,
     ARGS_UP,
+    ARGS_DEAD,
+    ARGS_REQUEUE,
+    ARGS_DRAIN,
     N_ARGS_COMMANDS
 };
 
@@ -36,6 +39,9 @@ struct args {
     const char       *prompt_file, *out, *latents, *sheet; /* sheet: "" = the default name */
     const char       *file;                                /* batch FILE */
     uint64_t          job;                                 /* show, watch, gather, cancel JOB */
+    int64_t           index;                               /* requeue JOB:INDEX; -1: all of the job */
+    const char       *worker;                              /* drain WORKER */
+    bool              undo;                                /* drain */
     const char       *broker;                              /* NULL: an embedded farm */
     const char       *dit, *text_encoder, *vae, *tokenizer, *profile; /* files of a model for an embedded farm */
     const char       *model, *model_env, *device, *precision, *listen, *data;

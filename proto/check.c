@@ -323,6 +323,17 @@ static int check_worker_side(const struct msg *m, struct err *e)
     }
 }
 
+static int check_control(const struct control_ask *c, struct err *e)
+{
+    int rc = check_enum((int)c->verb, CONTROL_UNDRAIN, "control verb", e);
+
+    if (rc) return rc;
+    if ((rc = check_line(c->worker, NAME_MAX_BYTES, "a worker's name", e))) return rc;
+    if ((rc = check_range(c->index, 0, JOB_TASKS_MAX - 1, "index", e))) return rc;
+    if (c->verb == CONTROL_REQUEUE) return check_id(c->job, "job", e);
+    return c->worker.len ? 0 : err_set(e, ERR_ARG, "a worker's name is missing");
+}
+
 int msg_check(const struct msg *m, struct err *e)
 {
     int rc;
@@ -332,6 +343,8 @@ int msg_check(const struct msg *m, struct err *e)
     case MSG_SUBMIT_OK:
         if ((rc = check_id(m->submit_ok.job, "job", e))) return rc;
         return check_range(m->submit_ok.n_tasks_known, 0, JOB_TASKS_MAX, "images known", e);
+    case MSG_CONTROL: return check_control(&m->control, e);
+    case MSG_CONTROL_OK: return check_range(m->control_ok.n, 0, JOB_TASKS_MAX, "a count", e);
     case MSG_CANCEL: return check_id(m->cancel.job, "job", e);
     case MSG_CANCEL_OK:
     case MSG_COLLECTED_OK:

@@ -65,6 +65,8 @@ const char *msg_kind_name(enum msg_kind k)
     case MSG_COLLECTED_OK: return "COLLECTED_OK";
     case MSG_WORKERS: return "WORKERS";
     case MSG_WORKERS_OK: return "WORKERS_OK";
+    case MSG_CONTROL: return "CONTROL";
+    case MSG_CONTROL_OK: return "CONTROL_OK";
     case MSG_READY: return "READY";
     case MSG_LEASE: return "LEASE";
     case MSG_BEAT: return "BEAT";

@@ -62,6 +62,7 @@ enum msg_kind {
     MSG_HELLO = 1, MSG_WELCOME, MSG_ERROR, MSG_GOAWAY, MSG_BYE,
     MSG_SUBMIT = 16, MSG_SUBMIT_OK, MSG_CANCEL, MSG_CANCEL_OK, MSG_JOBS, MSG_JOBS_OK, MSG_SHOW, MSG_SHOW_OK, MSG_EVENTS, MSG_EVENTS_OK,
     MSG_FETCH, MSG_FETCH_OK, MSG_COLLECTED, MSG_COLLECTED_OK, MSG_WORKERS, MSG_WORKERS_OK,
+    MSG_CONTROL = 32, MSG_CONTROL_OK,
     MSG_READY = 64, MSG_LEASE, MSG_BEAT, MSG_BEAT_OK, MSG_OFFER, MSG_OFFER_OK, MSG_RESULT_OK, MSG_FAILED, MSG_FAILED_OK, MSG_RELEASE,
     MSG_CHUNK = 96, MSG_CREDIT
 };
@@ -198,6 +199,16 @@ struct worker_info {
 };
 struct workers_ok { struct worker_info *worker; size_t n_workers; };
 
+enum control_verb { CONTROL_REQUEUE = 1, CONTROL_DRAIN, CONTROL_UNDRAIN };
+struct control_ask {
+    enum control_verb verb;
+    uint64_t          job;       /* REQUEUE: its failed tasks, all of them or one */
+    bool              one;
+    uint32_t          index;
+    struct str        worker;    /* DRAIN, UNDRAIN: its name */
+};
+struct control_ok { uint32_t n; }; /* tasks or workers that it changed */
+
 struct ready { uint32_t capacity; }; /* from now on; 0 drains */
 
 struct lease {
@@ -249,7 +260,7 @@ struct msg {
         struct submit submit; struct submit_ok submit_ok; struct cancel cancel; struct cancel_ok cancel_ok;
         struct jobs jobs; struct jobs_ok jobs_ok; struct show show; struct show_ok show_ok; struct events events; struct events_ok events_ok;
         struct fetch fetch; struct fetch_ok fetch_ok; struct collected collected; struct collected_ok collected_ok; struct workers_ok workers_ok;
-        struct ready ready; struct lease lease; struct beat beat; struct beat_ok beat_ok; struct offer offer; struct offer_ok offer_ok;
+        struct control_ask control; struct control_ok control_ok; struct ready ready; struct lease lease; struct beat beat; struct beat_ok beat_ok; struct offer offer; struct offer_ok offer_ok;
         struct result_ok result_ok; struct failed failed; struct failed_ok failed_ok; struct release release;
         struct chunk chunk; struct credit credit;
     };

@@ -447,6 +447,38 @@ static int unpack_empty(const ProtobufCMessage *body, struct arena *a, struct ms
     return 0;
 }
 
+static ProtobufCMessage *pack_control(const struct msg *m, struct arena *a)
+{
+    NEW(Zfarm__Control, zfarm__control__init);
+    p->verb = (Zfarm__Verb)m->control.verb;
+    p->job = m->control.job;
+    p->one = m->control.one;
+    p->index = m->control.index;
+    p->worker = wire_text(m->control.worker);
+    return &p->base;
+}
+
+static int unpack_control(const ProtobufCMessage *body, struct arena *a, struct msg *m, struct err *e)
+{
+    BODY(Zfarm__Control);
+    m->control = (struct control_ask){(enum control_verb)p->verb, p->job, p->one != 0, p->index, wire_str(p->worker)};
+    return 0;
+}
+
+static ProtobufCMessage *pack_control_ok(const struct msg *m, struct arena *a)
+{
+    NEW(Zfarm__ControlOk, zfarm__control_ok__init);
+    p->n = m->control_ok.n;
+    return &p->base;
+}
+
+static int unpack_control_ok(const ProtobufCMessage *body, struct arena *a, struct msg *m, struct err *e)
+{
+    BODY(Zfarm__ControlOk);
+    m->control_ok.n = p->n;
+    return 0;
+}
+
 const struct wire_row wire_job_rows[] = {
     {MSG_SUBMIT, &zfarm__submit__descriptor, pack_submit, unpack_submit},
     {MSG_SUBMIT_OK, &zfarm__submit_ok__descriptor, pack_submit_ok, unpack_submit_ok},
@@ -464,6 +496,8 @@ const struct wire_row wire_job_rows[] = {
     {MSG_COLLECTED_OK, &zfarm__collected_ok__descriptor, pack_collected_ok, unpack_collected_ok},
     {MSG_WORKERS, &zfarm__empty__descriptor, pack_empty, unpack_empty},
     {MSG_WORKERS_OK, &zfarm__workers_ok__descriptor, pack_workers_ok, unpack_workers_ok},
+    {MSG_CONTROL, &zfarm__control__descriptor, pack_control, unpack_control},
+    {MSG_CONTROL_OK, &zfarm__control_ok__descriptor, pack_control_ok, unpack_control_ok},
     {MSG_BYE, &zfarm__empty__descriptor, pack_empty, unpack_empty},
     {0, NULL, NULL, NULL},
 };

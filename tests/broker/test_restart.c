@@ -403,6 +403,65 @@ static void test_classes(void **state)
     farm_close(&f);
 }
 
+/* ---- people decide ---- */
+/* A failed image is tried again when asked, with all its attempts, also after a restart; a drained worker gets nothing until it may. */
+static void test_requeue_and_drain(void **state)
+{
+    struct farm  f;
+    struct actor c, w;
+    struct lease l;
+    struct msg   got, requeue = {.kind = MSG_CONTROL, .control = {.verb = CONTROL_REQUEUE}};
+    struct msg   drain = {.kind = MSG_CONTROL, .control = {.verb = CONTROL_DRAIN, .worker = str_of("wk")}};
+
+    (void)state;
+    farm_open(&f);
+    farm_start(&f);
+    actor_open(&c, f.endpoint, ROLE_CLIENT);
+    actor_open(&w, f.endpoint, ROLE_WORKER);
+    actor_hello(&c, NULL, 0);
+    actor_hello(&w, NULL, 0);
+    requeue.control.job = actor_submit(&c, "dead", 1, 2, "", MSG_SUBMIT_OK).submit_ok.job;
+    l = actor_take(&w, MSG_LEASE).lease;
+    actor_ask(&w, &(struct msg){.kind = MSG_FAILED, .failed = {.task = l.task, .epoch = l.epoch, .why = FAIL_INVALID, .text = str_of("no")}}, MSG_FAILED_OK);
+    l = actor_take(&w, MSG_LEASE).lease;
+    actor_deliver(&w, &l, small());
+    drain.correlation = 0;
+    assert_int_equal(actor_ask(&c, &drain, MSG_CONTROL_OK).control_ok.n, 1);
+    assert_int_equal(actor_ask(&c, &drain, MSG_CONTROL_OK).control_ok.n, 0);
+    assert_int_equal(actor_ask(&c, &requeue, MSG_CONTROL_OK).control_ok.n, 1);
+    assert_int_equal(actor_ask(&c, &requeue, MSG_CONTROL_OK).control_ok.n, 0); /* it is not failed any more */
+    got = actor_ask(&c, &(struct msg){.kind = MSG_SHOW, .show = {.job = requeue.control.job, .limit = 1}}, MSG_SHOW_OK);
+    assert_int_equal(got.show_ok.task[0].info.state, TASK_QUEUED);
+    assert_int_equal(got.show_ok.task[0].info.attempts, 0);
+    assert_int_equal(got.show_ok.job.n_failed, 0);
+    assert_non_null(strstr(got.show_ok.job.why.at, "draining"));
+    actor_read(&w, 200);
+    assert_false(actor_find(&w, MSG_LEASE, 0, &got));
+    farm_kill(&f);
+    farm_start(&f);
+    actor_again(&c, f.endpoint);
+    actor_again(&w, f.endpoint);
+    actor_hello(&c, NULL, 0);
+    got = actor_ask(&c, &(struct msg){.kind = MSG_SHOW, .show = {.job = requeue.control.job, .limit = 1}}, MSG_SHOW_OK);
+    assert_int_equal(got.show_ok.task[0].info.state, TASK_QUEUED);
+    actor_hello(&w, NULL, 0);
+    l = actor_take(&w, MSG_LEASE).lease;
+    assert_int_equal(l.index, 0);
+    assert_int_equal(actor_ask(&c, &drain, MSG_CONTROL_OK).control_ok.n, 1); /* what it holds it finishes */
+    actor_deliver(&w, &l, small());
+    actor_submit(&c, "next", 1, 1, "", MSG_SUBMIT_OK);
+    drain.control.verb = CONTROL_UNDRAIN;
+    assert_int_equal(actor_ask(&c, &drain, MSG_CONTROL_OK).control_ok.n, 1);
+    actor_take(&w, MSG_LEASE);
+    drain.control.worker = str_of("nobody");
+    expect_error(&c, &drain, WIRE_NOT_FOUND, "no worker");
+    requeue.control.job = 99;
+    expect_error(&c, &requeue, WIRE_NOT_FOUND, "no job");
+    actor_close(&c);
+    actor_close(&w);
+    farm_close(&f);
+}
+
 /* ---- the end ---- */
 static void test_shutdown_and_retention(void **state)
 {
@@ -444,7 +503,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pieces),      cmocka_unit_test(test_kill_at_every_step), cmocka_unit_test(test_storm),
         cmocka_unit_test(test_two_brokers), cmocka_unit_test(test_full_disk),          cmocka_unit_test(test_shutdown_and_retention),
-        cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_classes),     cmocka_unit_test(test_requeue_and_drain),
     };
 
     if (code >= 0) return code;

@@ -13,7 +13,7 @@ static const enum msg_kind sample_kinds[] = {
     MSG_HELLO, MSG_WELCOME, MSG_ERROR, MSG_GOAWAY, MSG_BYE, MSG_SUBMIT, MSG_SUBMIT_OK, MSG_CANCEL, MSG_CANCEL_OK, MSG_JOBS, MSG_JOBS_OK,
     MSG_SHOW, MSG_SHOW_OK, MSG_EVENTS, MSG_EVENTS_OK, MSG_FETCH, MSG_FETCH_OK, MSG_COLLECTED, MSG_COLLECTED_OK, MSG_WORKERS,
     MSG_WORKERS_OK, MSG_READY, MSG_LEASE, MSG_BEAT, MSG_BEAT_OK, MSG_OFFER, MSG_OFFER_OK, MSG_RESULT_OK, MSG_FAILED, MSG_FAILED_OK,
-    MSG_RELEASE, MSG_CHUNK, MSG_CREDIT};
+    MSG_RELEASE, MSG_CHUNK, MSG_CREDIT, MSG_CONTROL, MSG_CONTROL_OK}; /* new ones go to the end: what is drawn for the others stays */
 #define SAMPLE_KINDS (sizeof sample_kinds / sizeof sample_kinds[0])
 
 struct sample {
@@ -400,6 +400,14 @@ static inline struct msg sample_msg(struct sample *s, enum msg_kind kind)
         m.chunk.last = true;
         m.chunk.bytes = sample_text(s, 200);
         break;
+    case MSG_CONTROL:
+        m.control.verb = (enum control_verb)sample_in(s, 1, CONTROL_UNDRAIN);
+        m.control.job = h.task;
+        m.control.one = true;
+        m.control.index = sample_in(s, 1, JOB_TASKS_MAX - 1);
+        m.control.worker = sample_text(s, 9);
+        break;
+    case MSG_CONTROL_OK: m.control_ok.n = sample_in(s, 1, 99); break;
     case MSG_CREDIT:
         m.credit.transfer = h.task;
         m.credit.credit_bytes = sample_in(s, 1, CREDIT_MAX_BYTES);

@@ -84,7 +84,7 @@ static const unsigned char n_fields[128] = {
     [MSG_CANCEL_OK] = 3, [MSG_JOBS] = 2, [MSG_JOBS_OK] = 1, [MSG_SHOW] = 3, [MSG_SHOW_OK] = 2, [MSG_EVENTS] = 4, [MSG_EVENTS_OK] = 5,
     [MSG_FETCH] = 5, [MSG_FETCH_OK] = 2, [MSG_COLLECTED] = 1, [MSG_COLLECTED_OK] = 1, [MSG_WORKERS_OK] = 1, [MSG_READY] = 1,
     [MSG_LEASE] = 6, [MSG_BEAT] = 3, [MSG_BEAT_OK] = 2, [MSG_OFFER] = 9, [MSG_OFFER_OK] = 4, [MSG_RESULT_OK] = 2, [MSG_FAILED] = 4,
-    [MSG_FAILED_OK] = 2, [MSG_RELEASE] = 3, [MSG_CHUNK] = 5, [MSG_CREDIT] = 2};
+    [MSG_FAILED_OK] = 2, [MSG_RELEASE] = 3, [MSG_CHUNK] = 5, [MSG_CREDIT] = 2, [MSG_CONTROL] = 5, [MSG_CONTROL_OK] = 1};
 
 static void round_trip(void **state)
 {
@@ -328,6 +328,8 @@ static void bounds(void **state)
     REFUSED(MSG_OFFER, m.offer.n_parts = 0, "parts");
     REFUSED(MSG_OFFER_OK, m.offer_ok.credit_bytes = 0, "credit");
     REFUSED(MSG_CHUNK, m.chunk.bytes.len = 0, "chunk");
+    REFUSED(MSG_CONTROL, m.control.verb = (enum control_verb)9, "verb");
+    REFUSED(MSG_CONTROL, (m.control.verb = CONTROL_DRAIN, m.control.worker.len = 0), "worker");
     REFUSED(MSG_CREDIT, m.credit.credit_bytes = CREDIT_MAX_BYTES + 1, "credit");
     REFUSED(MSG_FAILED, m.failed.why = (enum fail_class)8, "failure class 8");
     REFUSED(MSG_BEAT, m.beat.progress[0].step = m.beat.progress[0].steps + 1, "step");
