@@ -181,7 +181,7 @@ static bool due(void)
 
 static ssize_t bad_write(int fd, const void *at, size_t len)
 {
-    return due() ? -1 : write(fd, at, len > 5000 ? 5000 : len > 5 ? 5 : len); /* and short, always */
+    return due() ? -1 : write(fd, at, len > 100 ? len / 2 : len > 5 ? 5 : len); /* and short, always */
 }
 
 static int bad_fsync(int fd)
