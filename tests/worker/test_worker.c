@@ -121,13 +121,12 @@ static void tell(struct fake *f, struct msg m)
 static void hear_beat(struct fake *f, const struct msg *m)
 {
     struct msg answer = {.kind = MSG_BEAT_OK, .correlation = m->correlation, .beat_ok = {.seq = m->beat.seq}};
-    int        rc;
+    int        rc = peer_send(f->peer, &f->worker, &answer, NULL);
 
     f->n_beats++;
     f->restarts = m->beat.engine_restarts;
     f->n_progress = m->beat.n_progress;
     if (m->beat.n_progress) f->progress = m->beat.progress[0];
-    rc = peer_send(f->peer, &f->worker, &answer, NULL);
     assert_true(rc == 0 || rc == ERR_NOTFOUND); /* one that drains may be gone right after its beat */
 }
 
