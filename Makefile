@@ -3,6 +3,7 @@
 BUILD  ?= build
 PREFIX ?= /usr/local
 CMAKE_FLAGS ?=
+CTEST_FLAGS ?=
 
 .PHONY: demo test deps build clean install configure
 
@@ -11,7 +12,7 @@ demo: build
 
 test: configure
 	@cmake --build $(BUILD)
-	@ctest --test-dir $(BUILD) --output-on-failure
+	@ctest --test-dir $(BUILD) --output-on-failure $(CTEST_FLAGS)
 
 deps:
 	@sh tools/deps.sh
