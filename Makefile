@@ -3,7 +3,6 @@
 BUILD  ?= build
 PREFIX ?= /usr/local
 CMAKE_FLAGS ?=
-CTEST_FLAGS ?=
 
 .PHONY: demo test deps build clean install configure
 
@@ -12,7 +11,7 @@ demo: build
 
 test: configure
 	@cmake --build $(BUILD)
-	@ctest --test-dir $(BUILD) --output-on-failure $(CTEST_FLAGS)
+	@ctest --test-dir $(BUILD) --output-on-failure
 
 deps:
 	@sh tools/deps.sh
