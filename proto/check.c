@@ -113,6 +113,14 @@ static int check_parts(const struct part *p, size_t n, size_t low, struct err *e
     return rc;
 }
 
+/* What rides along is a whole small part. */
+static int check_inline(const struct part *p, struct str bytes, struct err *e)
+{
+    if (!bytes.len) return 0;
+    if (bytes.len != p->size_bytes) return err_set(e, ERR_ARG, "%zu bytes of a part of %" PRIu64 " ride along: all of it, or none", bytes.len, p->size_bytes);
+    return check_range(bytes.len, 1, INLINE_MAX_BYTES, "the bytes of a part that rides along:", e);
+}
+
 static int check_job_info(const struct job_info *j, struct err *e)
 {
     const uint32_t n[] = {j->n_tasks, j->n_queued, j->n_running, j->n_done, j->n_failed, j->n_canceled, j->n_collected};
@@ -139,6 +147,8 @@ static int check_task_info(const struct task_info *t, struct err *e)
     if ((rc = check_range((uint64_t)(int64_t)t->height_px, 0, PX_MAX, "height", e))) return rc;
     if ((rc = check_line(t->label, LABEL_MAX_BYTES, "a label", e))) return rc;
     if ((rc = check_parts(t->part, t->n_parts, 0, e))) return rc;
+    for (size_t i = 0; i < t->n_parts; i++)
+        if ((rc = check_inline(&t->part[i], t->bytes[i], e))) return rc;
     if ((rc = check_line(t->worker, NAME_MAX_BYTES, "a worker's name", e))) return rc;
     return check_words(t->error, e);
 }
@@ -232,7 +242,23 @@ static int check_offer(const struct offer *o, struct err *e)
     if ((rc = check_id(o->task, "task", e)) || (rc = check_id(o->epoch, "epoch", e))) return rc;
     if ((rc = check_range((uint64_t)(int64_t)o->width_px, PX_MIN, PX_MAX, "width", e))) return rc;
     if ((rc = check_range((uint64_t)(int64_t)o->height_px, PX_MIN, PX_MAX, "height", e))) return rc;
-    return check_parts(o->part, o->n_parts, 1, e);
+    if ((rc = check_parts(o->part, o->n_parts, 1, e))) return rc;
+    for (size_t i = 0; i < o->n_parts; i++) {
+        if ((rc = check_inline(&o->part[i], o->bytes[i], e))) return rc;
+        if (!o->bytes[i].len != !o->bytes[0].len) return err_set(e, ERR_ARG, "one part of task %" PRIu64 " rides along and the other does not", o->task);
+    }
+    return 0;
+}
+
+static int check_offers(const struct offers *o, struct err *e)
+{
+    int rc = check_many(o->n_offers, 1, OFFERS_MAX, "offers", e);
+
+    for (size_t i = 0; !rc && i < o->n_offers; i++) {
+        if ((rc = check_offer(&o->offer[i], e))) break;
+        if (!o->offer[i].bytes[0].len) rc = err_set(e, ERR_ARG, "task %" PRIu64 " is among OFFERS without its bytes", o->offer[i].task);
+    }
+    return rc;
 }
 
 static int check_offer_ok(const struct offer_ok *o, struct err *e)
@@ -253,6 +279,23 @@ static int check_lease(const struct lease *l, struct err *e)
     if ((rc = check_range(l->index, 0, JOB_TASKS_MAX - 1, "index", e))) return rc;
     if ((rc = check_range(l->budget_ms, 1, UINT32_MAX, "budget", e))) return rc;
     return spec_check(&l->spec, e);
+}
+
+static int check_leases(const struct leases *l, struct err *e)
+{
+    int rc = check_many(l->n_leases, 1, OFFERS_MAX, "leases", e);
+
+    for (size_t i = 0; !rc && i < l->n_leases; i++) rc = check_lease(&l->lease[i], e);
+    return rc;
+}
+
+static int check_offers_ok(const struct offers_ok *o, struct err *e)
+{
+    int rc = check_many(o->n_offers, 1, OFFERS_MAX, "offers", e);
+
+    for (size_t i = 0; !rc && i < o->n_offers; i++)
+        if (!(rc = check_id(o->offer[i].task, "task", e))) rc = check_enum((int)o->offer[i].verdict, OFFER_DROP, "verdict", e);
+    return rc;
 }
 
 static int check_chunk(const struct chunk *c, struct err *e)
@@ -310,6 +353,9 @@ static int check_worker_side(const struct msg *m, struct err *e)
     case MSG_BEAT_OK: return check_held(m->beat_ok.cancel, m->beat_ok.n_cancel, CANCELS_MAX, e);
     case MSG_OFFER: return check_offer(&m->offer, e);
     case MSG_OFFER_OK: return check_offer_ok(&m->offer_ok, e);
+    case MSG_LEASES: return check_leases(&m->leases, e);
+    case MSG_OFFERS: return check_offers(&m->offers, e);
+    case MSG_OFFERS_OK: return check_offers_ok(&m->offers_ok, e);
     case MSG_RESULT_OK: return check_pair(m->result_ok.task, m->result_ok.epoch, e);
     case MSG_FAILED:
         if ((rc = check_pair(m->failed.task, m->failed.epoch, e))) return rc;
@@ -360,12 +406,14 @@ int msg_check(const struct msg *m, struct err *e)
     case MSG_SHOW_OK: return check_show_ok(&m->show_ok, e);
     case MSG_EVENTS:
         if ((rc = check_range(m->events.limit, 1, EVENTS_MAX, "limit", e))) return rc;
+        if ((rc = check_range(m->events.inline_bytes, 0, INLINE_MAX_BYTES, "inline_bytes", e))) return rc;
         return check_range(m->events.wait_ms, 0, EVENTS_WAIT_MAX_MS, "wait_ms", e);
     case MSG_EVENTS_OK: return check_events_ok(&m->events_ok, e);
     case MSG_FETCH: return check_fetch(&m->fetch, e);
     case MSG_FETCH_OK:
         if ((rc = check_id(m->fetch_ok.transfer, "transfer", e))) return rc;
-        return check_parts(&m->fetch_ok.part, 1, 1, e);
+        if ((rc = check_parts(&m->fetch_ok.part, 1, 1, e))) return rc;
+        return check_inline(&m->fetch_ok.part, m->fetch_ok.bytes, e);
     case MSG_COLLECTED:
         rc = check_many(m->collected.n_tasks, 1, COLLECTED_MAX, "tasks", e);
         for (size_t i = 0; !rc && i < m->collected.n_tasks; i++) rc = check_id(m->collected.task[i], "task", e);

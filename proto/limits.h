@@ -3,7 +3,7 @@
 #define PROTO_LIMITS_H
 
 #define WIRE_MAJOR 1
-#define WIRE_MINOR 0
+#define WIRE_MINOR 1
 
 #define PROMPT_MAX_BYTES   (32 * 1024)  /* prompt and negative prompt, UTF-8 */
 #define MODEL_MAX_BYTES    64           /* a model's name */
@@ -31,10 +31,13 @@
 #define MODELS_MAX         16           /* announced by one worker */
 #define PARTS_MAX          2            /* image, latents */
 #define PART_MAX_BYTES     (256u << 20)
+#define INLINE_MAX_BYTES   (64 * 1024)  /* a part that rides in OFFER, OFFERS, FETCH_OK or EVENTS_OK instead of in CHUNKs */
+#define OFFERS_MAX         LEASES_MAX   /* in one OFFERS, and leases in one LEASES */
+#define BULK_MAX_BYTES     (900 * 1024) /* inline bytes in one OFFERS or EVENTS_OK: the rest of BODY_BIG_MAX_BYTES is for what describes them */
 
 #define FRAME_HEADER_BYTES 24
 #define BODY_MAX_BYTES     (64 * 1024)       /* control messages, before protobuf sees them */
-#define BODY_BIG_MAX_BYTES (1024 * 1024)     /* SUBMIT, LEASE, EVENTS_OK, SHOW_OK, JOBS_OK, WORKERS_OK */
+#define BODY_BIG_MAX_BYTES (1024 * 1024)     /* SUBMIT, LEASE(S), OFFER(S), EVENTS_OK, FETCH_OK, SHOW_OK, JOBS_OK, WORKERS_OK */
 #define CHUNK_MAX_BYTES    (256 * 1024)
 #define WINDOW_CHUNKS      8                 /* credit of one transfer: 2 MiB */
 #define CREDIT_MAX_BYTES   (16u << 20)       /* one grant */

@@ -77,6 +77,9 @@ const char *msg_kind_name(enum msg_kind k)
     case MSG_FAILED: return "FAILED";
     case MSG_FAILED_OK: return "FAILED_OK";
     case MSG_RELEASE: return "RELEASE";
+    case MSG_LEASES: return "LEASES";
+    case MSG_OFFERS: return "OFFERS";
+    case MSG_OFFERS_OK: return "OFFERS_OK";
     case MSG_CHUNK: return "CHUNK";
     case MSG_CREDIT: return "CREDIT";
     }

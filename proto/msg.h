@@ -2,7 +2,8 @@
  *
  * A struct msg and everything it points to live in the arena it came in; strs are borrowed. Senders fill structs on their stack.
  * Flow:  client  HELLO -> WELCOME; SUBMIT -> SUBMIT_OK; EVENTS (long poll) -> EVENTS_OK; FETCH -> FETCH_OK, CHUNK*; COLLECTED -> _OK
- *        worker  HELLO -> WELCOME; READY; LEASE <-; BEAT -> BEAT_OK; OFFER -> OFFER_OK, CHUNK*; RESULT_OK <-; FAILED -> FAILED_OK
+ *        worker  HELLO -> WELCOME; READY; LEASE(S) <-; BEAT -> BEAT_OK; OFFER -> OFFER_OK, CHUNK*; RESULT_OK <-; OFFERS -> OFFERS_OK;
+ *                FAILED -> FAILED_OK
  * Every request carries msg.correlation; its reply repeats it. Unknown session: ERROR{WIRE_UNKNOWN_SESSION} -> HELLO again. */
 #ifndef PROTO_MSG_H
 #define PROTO_MSG_H
@@ -64,6 +65,7 @@ enum msg_kind {
     MSG_FETCH, MSG_FETCH_OK, MSG_COLLECTED, MSG_COLLECTED_OK, MSG_WORKERS, MSG_WORKERS_OK,
     MSG_CONTROL = 32, MSG_CONTROL_OK,
     MSG_READY = 64, MSG_LEASE, MSG_BEAT, MSG_BEAT_OK, MSG_OFFER, MSG_OFFER_OK, MSG_RESULT_OK, MSG_FAILED, MSG_FAILED_OK, MSG_RELEASE,
+    MSG_LEASES = 80, MSG_OFFERS, MSG_OFFERS_OK,
     MSG_CHUNK = 96, MSG_CREDIT
 };
 
@@ -155,6 +157,7 @@ struct task_info { /* the durable face of a task; also an event */
     int32_t         width_px, height_px;
     struct str      label;
     struct part     part[PARTS_MAX]; size_t n_parts;
+    struct str      bytes[PARTS_MAX]; /* of a part, when EVENTS asked for it and it was at hand; else empty */
     uint32_t        took_ms;    /* on the worker */
     uint32_t        attempts;
     bool            collected;
@@ -164,7 +167,12 @@ struct task_info { /* the durable face of a task; also an event */
 struct shown { struct task_info info; struct spec spec; };
 struct show_ok { struct job_info job; struct shown *task; size_t n_tasks; };
 
-struct events { uint64_t job; /* 0: all */ uint64_t cursor; uint32_t limit, wait_ms; };
+struct events {
+    uint64_t job; /* 0: all */
+    uint64_t cursor;
+    uint32_t limit, wait_ms;
+    uint32_t inline_bytes; /* parts up to so many bytes may come with their event; 0: none */
+};
 
 enum stage { STAGE_WAITING = 1, STAGE_LOADING, STAGE_TEXT, STAGE_DENOISE, STAGE_DECODE, STAGE_UPLOAD };
 
@@ -184,7 +192,7 @@ struct events_ok {
 };
 
 struct fetch { uint64_t task; enum part_kind kind; uint64_t offset, credit_bytes; uint64_t transfer; /* chosen by the client, unique per connection */ };
-struct fetch_ok { uint64_t transfer; struct part part; };
+struct fetch_ok { uint64_t transfer; struct part part; struct str bytes; /* all of a small part: no CHUNK follows; else empty */ };
 struct collected { uint64_t *task; size_t n_tasks; };
 struct collected_ok { uint32_t n_known; };
 
@@ -217,6 +225,7 @@ struct lease {
     uint32_t    budget_ms; /* the broker gives up after this */
     struct spec spec;      /* one image: seed already added up */
 };
+struct leases { struct lease *lease; size_t n_leases; }; /* given together; as many LEASEs */
 
 struct beat {
     uint64_t seq;
@@ -230,7 +239,9 @@ struct offer {
     int32_t     width_px, height_px;
     uint32_t    took_ms, text_ms, denoise_ms, decode_ms;
     struct part part[PARTS_MAX]; size_t n_parts;
+    struct str  bytes[PARTS_MAX]; /* of small parts, all of them or none: then no CHUNKs follow, and RESULT_OK is the answer */
 };
+struct offers { struct offer *offer; size_t n_offers; }; /* all with their bytes */
 enum offer_verdict { OFFER_UPLOAD = 1, OFFER_HAVE, OFFER_DROP };
 struct offer_ok {
     uint64_t           task;
@@ -238,6 +249,7 @@ struct offer_ok {
     uint64_t           transfer[PARTS_MAX]; /* for UPLOAD: one transfer per part, sent one after the other */
     uint64_t           credit_bytes;        /* for the first */
 };
+struct offers_ok { struct offer_ok *offer; size_t n_offers; }; /* HAVE: durable, forget it; UPLOAD: offer it again, by itself */
 struct result_ok { uint64_t task, epoch; }; /* durable: the worker may forget it */
 
 enum fail_class { FAIL_INVALID = 1, FAIL_OOM, FAIL_NAN, FAIL_CRASHED, FAIL_STUCK, FAIL_TRANSIENT, FAIL_CANCELED };
@@ -260,7 +272,8 @@ struct msg {
         struct submit submit; struct submit_ok submit_ok; struct cancel cancel; struct cancel_ok cancel_ok;
         struct jobs jobs; struct jobs_ok jobs_ok; struct show show; struct show_ok show_ok; struct events events; struct events_ok events_ok;
         struct fetch fetch; struct fetch_ok fetch_ok; struct collected collected; struct collected_ok collected_ok; struct workers_ok workers_ok;
-        struct control_ask control; struct control_ok control_ok; struct ready ready; struct lease lease; struct beat beat; struct beat_ok beat_ok; struct offer offer; struct offer_ok offer_ok;
+        struct control_ask control; struct control_ok control_ok; struct ready ready; struct lease lease; struct leases leases; struct beat beat;
+        struct beat_ok beat_ok; struct offer offer; struct offer_ok offer_ok; struct offers offers; struct offers_ok offers_ok;
         struct result_ok result_ok; struct failed failed; struct failed_ok failed_ok; struct release release;
         struct chunk chunk; struct credit credit;
     };

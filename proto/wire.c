@@ -30,6 +30,10 @@ static size_t body_max(enum msg_kind kind)
     switch (kind) {
     case MSG_SUBMIT:
     case MSG_LEASE: /* two prompts of 32 KiB and their tags */
+    case MSG_LEASES:
+    case MSG_OFFER: /* with its bytes */
+    case MSG_OFFERS:
+    case MSG_FETCH_OK:
     case MSG_EVENTS_OK:
     case MSG_SHOW_OK:
     case MSG_JOBS_OK:

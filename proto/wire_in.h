@@ -33,9 +33,11 @@ void wire_spec_pack(const struct spec *s, Zfarm__Spec *out);
 void wire_spec_unpack(const Zfarm__Spec *p, struct spec *out);
 Zfarm__Item *wire_item_to(const struct item *it, struct arena *a);
 int          wire_item_from(const Zfarm__Item *p, struct item *out, struct err *e);
-Zfarm__Part *wire_part_to(const struct part *t, struct arena *a);
-int          wire_part_from(const Zfarm__Part *p, struct part *out, struct err *e);
-int          wire_parts_from(Zfarm__Part **p, size_t n, struct part out[PARTS_MAX], size_t *n_out, struct err *e);
+/* bytes: of the part itself, when it rides along. */
+Zfarm__Part *wire_part_to(const struct part *t, struct str bytes, struct arena *a);
+int          wire_part_from(const Zfarm__Part *p, struct part *out, struct str *bytes, struct err *e);
+Zfarm__Part **wire_parts_to(const struct part t[PARTS_MAX], const struct str bytes[PARTS_MAX], size_t n, struct arena *a);
+int          wire_parts_from(Zfarm__Part **p, size_t n, struct part out[PARTS_MAX], struct str bytes[PARTS_MAX], size_t *n_out, struct err *e);
 Zfarm__Model    **wire_models_to(const struct model_info *m, size_t n, struct arena *a);
 int               wire_models_from(Zfarm__Model **p, size_t n, struct arena *a, struct model_info **out, struct err *e);
 Zfarm__Progress **wire_progress_to(const struct progress *g, size_t n, struct arena *a);

@@ -204,10 +204,7 @@ static bool task_info_to(const struct task_info *t, Zfarm__TaskInfo *p, struct a
     p->worker = wire_text(t->worker);
     p->error = wire_words(t->error, a);
     p->n_parts = t->n_parts;
-    if (t->n_parts > PARTS_MAX || !(p->parts = arena_array(a, PARTS_MAX, sizeof *p->parts))) return false;
-    for (size_t i = 0; i < t->n_parts; i++)
-        if (!(p->parts[i] = wire_part_to(&t->part[i], a))) return false;
-    return true;
+    return (p->parts = wire_parts_to(t->part, t->bytes, t->n_parts, a)) != NULL;
 }
 
 static int task_info_from(const Zfarm__TaskInfo *p, struct task_info *t, struct err *e)
@@ -227,7 +224,7 @@ static int task_info_from(const Zfarm__TaskInfo *p, struct task_info *t, struct 
     t->collected = p->collected != 0;
     t->worker = wire_str(p->worker);
     t->error = wire_str(p->error);
-    return wire_parts_from(p->parts, p->n_parts, t->part, &t->n_parts, e);
+    return wire_parts_from(p->parts, p->n_parts, t->part, t->bytes, &t->n_parts, e);
 }
 
 static ProtobufCMessage *pack_show_ok(const struct msg *m, struct arena *a)
@@ -273,13 +270,14 @@ static ProtobufCMessage *pack_events(const struct msg *m, struct arena *a)
     p->cursor = m->events.cursor;
     p->limit = m->events.limit;
     p->wait_ms = m->events.wait_ms;
+    p->inline_bytes = m->events.inline_bytes;
     return &p->base;
 }
 
 static int unpack_events(const ProtobufCMessage *body, struct arena *a, struct msg *m, struct err *e)
 {
     BODY(Zfarm__Events);
-    m->events = (struct events){p->job, p->cursor, p->limit, p->wait_ms};
+    m->events = (struct events){p->job, p->cursor, p->limit, p->wait_ms, p->inline_bytes};
     return 0;
 }
 
@@ -344,7 +342,7 @@ static ProtobufCMessage *pack_fetch_ok(const struct msg *m, struct arena *a)
 {
     NEW(Zfarm__FetchOk, zfarm__fetch_ok__init);
     p->transfer = m->fetch_ok.transfer;
-    p->part = wire_part_to(&m->fetch_ok.part, a);
+    p->part = wire_part_to(&m->fetch_ok.part, m->fetch_ok.bytes, a);
     return p->part ? &p->base : NULL;
 }
 
@@ -352,7 +350,7 @@ static int unpack_fetch_ok(const ProtobufCMessage *body, struct arena *a, struct
 {
     BODY(Zfarm__FetchOk);
     m->fetch_ok.transfer = p->transfer;
-    return wire_part_from(p->part, &m->fetch_ok.part, e);
+    return wire_part_from(p->part, &m->fetch_ok.part, &m->fetch_ok.bytes, e);
 }
 
 static ProtobufCMessage *pack_collected(const struct msg *m, struct arena *a)

@@ -119,7 +119,7 @@ int wire_item_from(const Zfarm__Item *p, struct item *out, struct err *e)
     return 0;
 }
 
-Zfarm__Part *wire_part_to(const struct part *t, struct arena *a)
+Zfarm__Part *wire_part_to(const struct part *t, struct str bytes, struct arena *a)
 {
     Zfarm__Part *p = arena_take(a, sizeof *p);
 
@@ -128,23 +128,34 @@ Zfarm__Part *wire_part_to(const struct part *t, struct arena *a)
     p->kind = (Zfarm__PartKind)t->kind;
     p->size_bytes = t->size_bytes;
     p->sha256 = wire_bytes(t->sha256, sizeof t->sha256);
+    p->bytes = wire_text(bytes);
     return p;
 }
 
-int wire_part_from(const Zfarm__Part *p, struct part *out, struct err *e)
+int wire_part_from(const Zfarm__Part *p, struct part *out, struct str *bytes, struct err *e)
 {
     if (!p) return err_set(e, ERR_PROTO, "a part is missing");
     out->kind = (enum part_kind)p->kind;
     out->size_bytes = p->size_bytes;
+    *bytes = wire_str(p->bytes);
     return wire_fixed(p->sha256, out->sha256, sizeof out->sha256, "a part's sha256", e);
 }
 
-int wire_parts_from(Zfarm__Part **p, size_t n, struct part out[PARTS_MAX], size_t *n_out, struct err *e)
+Zfarm__Part **wire_parts_to(const struct part t[PARTS_MAX], const struct str bytes[PARTS_MAX], size_t n, struct arena *a)
+{
+    Zfarm__Part **list = n > PARTS_MAX ? NULL : arena_array(a, PARTS_MAX, sizeof *list);
+
+    for (size_t i = 0; list && i < n; i++)
+        if (!(list[i] = wire_part_to(&t[i], bytes[i], a))) return NULL;
+    return list;
+}
+
+int wire_parts_from(Zfarm__Part **p, size_t n, struct part out[PARTS_MAX], struct str bytes[PARTS_MAX], size_t *n_out, struct err *e)
 {
     int rc = 0;
 
     if (n > PARTS_MAX) return err_set(e, ERR_PROTO, "%zu parts; at most %d are taken", n, PARTS_MAX);
-    for (size_t i = 0; !rc && i < n; i++) rc = wire_part_from(p[i], &out[i], e);
+    for (size_t i = 0; !rc && i < n; i++) rc = wire_part_from(p[i], &out[i], &bytes[i], e);
     *n_out = n;
     return rc;
 }

@@ -134,11 +134,12 @@ static int unpack_ready(const ProtobufCMessage *body, struct arena *a, struct ms
     return 0;
 }
 
-static ProtobufCMessage *pack_lease(const struct msg *m, struct arena *a)
+static Zfarm__Lease *lease_to(const struct lease *l, struct arena *a)
 {
-    const struct lease *l = &m->lease;
-    NEW(Zfarm__Lease, zfarm__lease__init);
+    Zfarm__Lease *p = arena_take(a, sizeof *p);
 
+    if (!p) return NULL;
+    zfarm__lease__init(p);
     p->task = l->task;
     p->epoch = l->epoch;
     p->job = l->job;
@@ -146,14 +147,11 @@ static ProtobufCMessage *pack_lease(const struct msg *m, struct arena *a)
     p->budget_ms = l->budget_ms;
     if (!(p->spec = arena_take(a, sizeof *p->spec))) return NULL;
     wire_spec_pack(&l->spec, p->spec);
-    return &p->base;
+    return p;
 }
 
-static int unpack_lease(const ProtobufCMessage *body, struct arena *a, struct msg *m, struct err *e)
+static int lease_from(const Zfarm__Lease *p, struct lease *l, struct err *e)
 {
-    struct lease *l = &m->lease;
-    BODY(Zfarm__Lease);
-
     l->task = p->task;
     l->epoch = p->epoch;
     l->job = p->job;
@@ -162,6 +160,40 @@ static int unpack_lease(const ProtobufCMessage *body, struct arena *a, struct ms
     if (!p->spec) return err_set(e, ERR_PROTO, "a lease without a spec");
     wire_spec_unpack(p->spec, &l->spec);
     return 0;
+}
+
+static ProtobufCMessage *pack_lease(const struct msg *m, struct arena *a)
+{
+    Zfarm__Lease *p = lease_to(&m->lease, a);
+
+    return p ? &p->base : NULL;
+}
+
+static int unpack_lease(const ProtobufCMessage *body, struct arena *a, struct msg *m, struct err *e)
+{
+    BODY(Zfarm__Lease);
+    return lease_from(p, &m->lease, e);
+}
+
+static ProtobufCMessage *pack_leases(const struct msg *m, struct arena *a)
+{
+    NEW(Zfarm__Leases, zfarm__leases__init);
+    p->n_leases = m->leases.n_leases;
+    if (!(p->leases = arena_array(a, p->n_leases, sizeof *p->leases))) return NULL;
+    for (size_t i = 0; i < p->n_leases; i++)
+        if (!(p->leases[i] = lease_to(&m->leases.lease[i], a))) return NULL;
+    return &p->base;
+}
+
+static int unpack_leases(const ProtobufCMessage *body, struct arena *a, struct msg *m, struct err *e)
+{
+    int rc = 0;
+    BODY(Zfarm__Leases);
+
+    m->leases.n_leases = p->n_leases;
+    if (!(m->leases.lease = arena_array(a, p->n_leases, sizeof *m->leases.lease))) return wire_full(e);
+    for (size_t i = 0; !rc && i < p->n_leases; i++) rc = lease_from(p->leases[i], &m->leases.lease[i], e);
+    return rc;
 }
 
 static ProtobufCMessage *pack_beat(const struct msg *m, struct arena *a)
@@ -198,11 +230,12 @@ static int unpack_beat_ok(const ProtobufCMessage *body, struct arena *a, struct 
     return held_from(p->cancel, p->n_cancel, a, &m->beat_ok.cancel, e);
 }
 
-static ProtobufCMessage *pack_offer(const struct msg *m, struct arena *a)
+static Zfarm__Offer *offer_to(const struct offer *o, struct arena *a)
 {
-    const struct offer *o = &m->offer;
-    NEW(Zfarm__Offer, zfarm__offer__init);
+    Zfarm__Offer *p = arena_take(a, sizeof *p);
 
+    if (!p) return NULL;
+    zfarm__offer__init(p);
     p->task = o->task;
     p->epoch = o->epoch;
     p->width_px = o->width_px;
@@ -212,17 +245,11 @@ static ProtobufCMessage *pack_offer(const struct msg *m, struct arena *a)
     p->denoise_ms = o->denoise_ms;
     p->decode_ms = o->decode_ms;
     p->n_parts = o->n_parts;
-    if (o->n_parts > PARTS_MAX || !(p->parts = arena_array(a, PARTS_MAX, sizeof *p->parts))) return NULL;
-    for (size_t i = 0; i < o->n_parts; i++)
-        if (!(p->parts[i] = wire_part_to(&o->part[i], a))) return NULL;
-    return &p->base;
+    return (p->parts = wire_parts_to(o->part, o->bytes, o->n_parts, a)) ? p : NULL;
 }
 
-static int unpack_offer(const ProtobufCMessage *body, struct arena *a, struct msg *m, struct err *e)
+static int offer_from(const Zfarm__Offer *p, struct offer *o, struct err *e)
 {
-    struct offer *o = &m->offer;
-    BODY(Zfarm__Offer);
-
     o->task = p->task;
     o->epoch = p->epoch;
     o->width_px = p->width_px;
@@ -231,14 +258,49 @@ static int unpack_offer(const ProtobufCMessage *body, struct arena *a, struct ms
     o->text_ms = p->text_ms;
     o->denoise_ms = p->denoise_ms;
     o->decode_ms = p->decode_ms;
-    return wire_parts_from(p->parts, p->n_parts, o->part, &o->n_parts, e);
+    return wire_parts_from(p->parts, p->n_parts, o->part, o->bytes, &o->n_parts, e);
 }
 
-static ProtobufCMessage *pack_offer_ok(const struct msg *m, struct arena *a)
+static ProtobufCMessage *pack_offer(const struct msg *m, struct arena *a)
 {
-    const struct offer_ok *o = &m->offer_ok;
-    NEW(Zfarm__OfferOk, zfarm__offer_ok__init);
+    Zfarm__Offer *p = offer_to(&m->offer, a);
 
+    return p ? &p->base : NULL;
+}
+
+static int unpack_offer(const ProtobufCMessage *body, struct arena *a, struct msg *m, struct err *e)
+{
+    BODY(Zfarm__Offer);
+    return offer_from(p, &m->offer, e);
+}
+
+static ProtobufCMessage *pack_offers(const struct msg *m, struct arena *a)
+{
+    NEW(Zfarm__Offers, zfarm__offers__init);
+    p->n_offers = m->offers.n_offers;
+    if (!(p->offers = arena_array(a, p->n_offers, sizeof *p->offers))) return NULL;
+    for (size_t i = 0; i < p->n_offers; i++)
+        if (!(p->offers[i] = offer_to(&m->offers.offer[i], a))) return NULL;
+    return &p->base;
+}
+
+static int unpack_offers(const ProtobufCMessage *body, struct arena *a, struct msg *m, struct err *e)
+{
+    int rc = 0;
+    BODY(Zfarm__Offers);
+
+    m->offers.n_offers = p->n_offers;
+    if (!(m->offers.offer = arena_array(a, p->n_offers, sizeof *m->offers.offer))) return wire_full(e);
+    for (size_t i = 0; !rc && i < p->n_offers; i++) rc = offer_from(p->offers[i], &m->offers.offer[i], e);
+    return rc;
+}
+
+static Zfarm__OfferOk *offer_ok_to(const struct offer_ok *o, struct arena *a)
+{
+    Zfarm__OfferOk *p = arena_take(a, sizeof *p);
+
+    if (!p) return NULL;
+    zfarm__offer_ok__init(p);
     p->task = o->task;
     p->verdict = (Zfarm__Verdict)o->verdict;
     p->credit_bytes = o->credit_bytes;
@@ -247,21 +309,54 @@ static ProtobufCMessage *pack_offer_ok(const struct msg *m, struct arena *a)
         p->transfers[p->n_transfers] = o->transfer[p->n_transfers];
         p->n_transfers++;
     }
-    return &p->base;
+    return p;
+}
+
+static int offer_ok_from(const Zfarm__OfferOk *p, struct offer_ok *o, struct err *e)
+{
+    o->task = p->task;
+    o->verdict = (enum offer_verdict)p->verdict;
+    o->credit_bytes = p->credit_bytes;
+    if (p->n_transfers > PARTS_MAX) return err_set(e, ERR_PROTO, "%zu transfers; at most %d are taken", p->n_transfers, PARTS_MAX);
+    for (size_t i = 0; i < p->n_transfers; i++) {
+        if (!p->transfers[i]) return err_set(e, ERR_PROTO, "a transfer without a number");
+        o->transfer[i] = p->transfers[i];
+    }
+    return 0;
+}
+
+static ProtobufCMessage *pack_offer_ok(const struct msg *m, struct arena *a)
+{
+    Zfarm__OfferOk *p = offer_ok_to(&m->offer_ok, a);
+
+    return p ? &p->base : NULL;
 }
 
 static int unpack_offer_ok(const ProtobufCMessage *body, struct arena *a, struct msg *m, struct err *e)
 {
     BODY(Zfarm__OfferOk);
-    m->offer_ok.task = p->task;
-    m->offer_ok.verdict = (enum offer_verdict)p->verdict;
-    m->offer_ok.credit_bytes = p->credit_bytes;
-    if (p->n_transfers > PARTS_MAX) return err_set(e, ERR_PROTO, "%zu transfers; at most %d are taken", p->n_transfers, PARTS_MAX);
-    for (size_t i = 0; i < p->n_transfers; i++) {
-        if (!p->transfers[i]) return err_set(e, ERR_PROTO, "a transfer without a number");
-        m->offer_ok.transfer[i] = p->transfers[i];
-    }
-    return 0;
+    return offer_ok_from(p, &m->offer_ok, e);
+}
+
+static ProtobufCMessage *pack_offers_ok(const struct msg *m, struct arena *a)
+{
+    NEW(Zfarm__OffersOk, zfarm__offers_ok__init);
+    p->n_offers = m->offers_ok.n_offers;
+    if (!(p->offers = arena_array(a, p->n_offers, sizeof *p->offers))) return NULL;
+    for (size_t i = 0; i < p->n_offers; i++)
+        if (!(p->offers[i] = offer_ok_to(&m->offers_ok.offer[i], a))) return NULL;
+    return &p->base;
+}
+
+static int unpack_offers_ok(const ProtobufCMessage *body, struct arena *a, struct msg *m, struct err *e)
+{
+    int rc = 0;
+    BODY(Zfarm__OffersOk);
+
+    m->offers_ok.n_offers = p->n_offers;
+    if (!(m->offers_ok.offer = arena_array(a, p->n_offers, sizeof *m->offers_ok.offer))) return wire_full(e);
+    for (size_t i = 0; !rc && i < p->n_offers; i++) rc = offer_ok_from(p->offers[i], &m->offers_ok.offer[i], e);
+    return rc;
 }
 
 static ProtobufCMessage *pack_result_ok(const struct msg *m, struct arena *a)
@@ -371,6 +466,9 @@ const struct wire_row wire_worker_rows[] = {
     {MSG_BEAT_OK, &zfarm__beat_ok__descriptor, pack_beat_ok, unpack_beat_ok},
     {MSG_OFFER, &zfarm__offer__descriptor, pack_offer, unpack_offer},
     {MSG_OFFER_OK, &zfarm__offer_ok__descriptor, pack_offer_ok, unpack_offer_ok},
+    {MSG_LEASES, &zfarm__leases__descriptor, pack_leases, unpack_leases},
+    {MSG_OFFERS, &zfarm__offers__descriptor, pack_offers, unpack_offers},
+    {MSG_OFFERS_OK, &zfarm__offers_ok__descriptor, pack_offers_ok, unpack_offers_ok},
     {MSG_RESULT_OK, &zfarm__result_ok__descriptor, pack_result_ok, unpack_result_ok},
     {MSG_FAILED, &zfarm__failed__descriptor, pack_failed, unpack_failed},
     {MSG_FAILED_OK, &zfarm__failed_ok__descriptor, pack_failed_ok, unpack_failed_ok},

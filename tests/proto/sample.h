@@ -13,7 +13,8 @@ static const enum msg_kind sample_kinds[] = {
     MSG_HELLO, MSG_WELCOME, MSG_ERROR, MSG_GOAWAY, MSG_BYE, MSG_SUBMIT, MSG_SUBMIT_OK, MSG_CANCEL, MSG_CANCEL_OK, MSG_JOBS, MSG_JOBS_OK,
     MSG_SHOW, MSG_SHOW_OK, MSG_EVENTS, MSG_EVENTS_OK, MSG_FETCH, MSG_FETCH_OK, MSG_COLLECTED, MSG_COLLECTED_OK, MSG_WORKERS,
     MSG_WORKERS_OK, MSG_READY, MSG_LEASE, MSG_BEAT, MSG_BEAT_OK, MSG_OFFER, MSG_OFFER_OK, MSG_RESULT_OK, MSG_FAILED, MSG_FAILED_OK,
-    MSG_RELEASE, MSG_CHUNK, MSG_CREDIT, MSG_CONTROL, MSG_CONTROL_OK}; /* new ones go to the end: what is drawn for the others stays */
+    MSG_RELEASE, MSG_CHUNK, MSG_CREDIT, MSG_CONTROL, MSG_CONTROL_OK,
+    MSG_LEASES, MSG_OFFERS, MSG_OFFERS_OK}; /* new ones go to the end: what is drawn for the others stays */
 #define SAMPLE_KINDS (sizeof sample_kinds / sizeof sample_kinds[0])
 
 struct sample {
@@ -198,6 +199,31 @@ static inline struct task_info sample_task(struct sample *s)
     return t;
 }
 
+static inline struct lease sample_lease(struct sample *s)
+{
+    struct lease l = {.budget_ms = 600000};
+
+    l.task = sample_id(s);
+    l.epoch = sample_id(s);
+    l.job = sample_id(s);
+    l.index = sample_in(s, 1, 99999);
+    l.spec = sample_spec(s);
+    return l;
+}
+
+/* With its bytes. */
+static inline struct offer sample_offer(struct sample *s)
+{
+    struct offer o = {.width_px = 64, .height_px = 16, .took_ms = 3, .n_parts = 1};
+
+    o.task = sample_id(s);
+    o.epoch = sample_id(s);
+    o.part[0] = sample_part(s, PART_IMAGE);
+    o.bytes[0] = sample_text(s, 50);
+    o.part[0].size_bytes = o.bytes[0].len;
+    return o;
+}
+
 static inline void sample_lists(struct sample *s, struct msg *m)
 {
     size_t n = sample_in(s, 1, (uint32_t)s->many);
@@ -238,6 +264,18 @@ static inline void sample_lists(struct sample *s, struct msg *m)
         sample_bytes(s, m->events_ok.store, KEY_BYTES);
         for (size_t i = 0; i < n; i++) m->events_ok.event[i] = sample_task(s);
         m->events_ok.progress = sample_progress(s, &m->events_ok.n_progress);
+        break;
+    case MSG_LEASES:
+        m->leases = (struct leases){arena_array(s->a, n, sizeof *m->leases.lease), n};
+        for (size_t i = 0; i < n; i++) m->leases.lease[i] = sample_lease(s);
+        break;
+    case MSG_OFFERS:
+        m->offers = (struct offers){arena_array(s->a, n, sizeof *m->offers.offer), n};
+        for (size_t i = 0; i < n; i++) m->offers.offer[i] = sample_offer(s);
+        break;
+    case MSG_OFFERS_OK:
+        m->offers_ok = (struct offers_ok){arena_array(s->a, n, sizeof *m->offers_ok.offer), n};
+        for (size_t i = 0; i < n; i++) m->offers_ok.offer[i] = (struct offer_ok){.task = i + 1, .verdict = OFFER_HAVE};
         break;
     case MSG_COLLECTED:
         m->collected = (struct collected){arena_array(s->a, n, sizeof *m->collected.task), n};
@@ -330,6 +368,7 @@ static inline struct msg sample_msg(struct sample *s, enum msg_kind kind)
         m.events.cursor = h.epoch;
         m.events.limit = sample_in(s, 1, EVENTS_MAX);
         m.events.wait_ms = sample_in(s, 1, EVENTS_WAIT_MAX_MS);
+        m.events.inline_bytes = 4096;
         break;
     case MSG_FETCH:
         m.fetch.task = h.task;

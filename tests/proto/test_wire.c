@@ -81,10 +81,11 @@ static uint64_t tags_of(struct str body)
 
 static const unsigned char n_fields[128] = {
     [MSG_HELLO] = 11, [MSG_WELCOME] = 6, [MSG_ERROR] = 3, [MSG_GOAWAY] = 3, [MSG_SUBMIT] = 6, [MSG_SUBMIT_OK] = 3, [MSG_CANCEL] = 1,
-    [MSG_CANCEL_OK] = 3, [MSG_JOBS] = 2, [MSG_JOBS_OK] = 1, [MSG_SHOW] = 3, [MSG_SHOW_OK] = 2, [MSG_EVENTS] = 4, [MSG_EVENTS_OK] = 5,
+    [MSG_CANCEL_OK] = 3, [MSG_JOBS] = 2, [MSG_JOBS_OK] = 1, [MSG_SHOW] = 3, [MSG_SHOW_OK] = 2, [MSG_EVENTS] = 5, [MSG_EVENTS_OK] = 5,
     [MSG_FETCH] = 5, [MSG_FETCH_OK] = 2, [MSG_COLLECTED] = 1, [MSG_COLLECTED_OK] = 1, [MSG_WORKERS_OK] = 1, [MSG_READY] = 1,
     [MSG_LEASE] = 6, [MSG_BEAT] = 3, [MSG_BEAT_OK] = 2, [MSG_OFFER] = 9, [MSG_OFFER_OK] = 4, [MSG_RESULT_OK] = 2, [MSG_FAILED] = 4,
-    [MSG_FAILED_OK] = 2, [MSG_RELEASE] = 3, [MSG_CHUNK] = 5, [MSG_CREDIT] = 2, [MSG_CONTROL] = 5, [MSG_CONTROL_OK] = 1};
+    [MSG_FAILED_OK] = 2, [MSG_RELEASE] = 3, [MSG_CHUNK] = 5, [MSG_CREDIT] = 2, [MSG_CONTROL] = 5, [MSG_CONTROL_OK] = 1,
+    [MSG_LEASES] = 1, [MSG_OFFERS] = 1, [MSG_OFFERS_OK] = 1};
 
 static void round_trip(void **state)
 {
@@ -326,6 +327,15 @@ static void bounds(void **state)
     REFUSED(MSG_SUBMIT, m.submit.item[0].n_images = 0, "item 0: 0 images");
     REFUSED(MSG_OFFER, m.offer.part[1].kind = PART_IMAGE, "two parts");
     REFUSED(MSG_OFFER, m.offer.n_parts = 0, "parts");
+    REFUSED(MSG_OFFER, (m.offer.bytes[0] = str_of("abc"), m.offer.part[0].size_bytes = 4), "3 bytes of a part of 4");
+    REFUSED(MSG_OFFER, (m.offer.bytes[1] = str_of("abc"), m.offer.part[1].size_bytes = 3), "rides along and the other does not");
+    REFUSED(MSG_OFFERS, m.offers.offer[0].bytes[0].len = 0, "without its bytes");
+    REFUSED(MSG_OFFERS, m.offers.n_offers = 0, "offers");
+    REFUSED(MSG_OFFERS, m.offers.offer[0].epoch = 0, "epoch");
+    REFUSED(MSG_OFFERS_OK, m.offers_ok.offer[0].verdict = 7, "verdict");
+    REFUSED(MSG_LEASES, m.leases.lease[0].budget_ms = 0, "budget");
+    REFUSED(MSG_EVENTS, m.events.inline_bytes = INLINE_MAX_BYTES + 1, "inline_bytes");
+    REFUSED(MSG_FETCH_OK, (m.fetch_ok.bytes = str_of("abc"), m.fetch_ok.part.size_bytes = 4), "all of it, or none");
     REFUSED(MSG_OFFER_OK, m.offer_ok.credit_bytes = 0, "credit");
     REFUSED(MSG_CHUNK, m.chunk.bytes.len = 0, "chunk");
     REFUSED(MSG_CONTROL, m.control.verb = (enum control_verb)9, "verb");
