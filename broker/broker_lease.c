@@ -13,7 +13,7 @@
 #define UNSENT_RETRY_MS 1000 /* a worker's queue was full: it goes on after this */
 #define PAIRS_A_TURN    256
 
-struct leases { /* rows are being written; then they are sent */
+struct leasing { /* rows are being written; then they are sent */
     struct broker *b;
     size_t         n;
     struct held    held[PAIRS_A_TURN];
@@ -41,7 +41,7 @@ static int send_lease(struct broker *b, struct task *t)
 
 static void on_leases(void *ctx, int rc, const struct err *e)
 {
-    struct leases *l = ctx;
+    struct leasing *l = ctx;
     struct broker *b = l->b;
     int64_t        now = now_ms();
 
@@ -73,7 +73,7 @@ static void on_leases(void *ctx, int rc, const struct err *e)
 void broker_settle(struct broker *b, int64_t now)
 {
     struct pair         pair;
-    struct leases      *l = NULL;
+    struct leasing      *l = NULL;
     struct journal_req *r = NULL;
 
     if (b->stopping || b->disk_low) return;
