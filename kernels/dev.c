@@ -185,7 +185,17 @@ struct tensor dev_new3(struct dev *d, enum dtype type, int64_t a, int64_t b, int
 int dev_weight(struct dev *d, const struct tensor *host, struct tensor *out, struct err *e)
 {
     assert(host->data && tensor_dense(host));
-    return d->ops->weight(d, host, out, e);
+    return d->ops->weight(d, host, 1, out, e);
+}
+
+int dev_weight_rows(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e)
+{
+    assert(n > 0 && (n == 1 || d->joins_weights));
+    for (int i = 0; i < n; i++) {
+        assert(host[i].data && tensor_dense(&host[i]) && host[i].rank == 2 && host[i].dim[1] == host[0].dim[1]);
+        assert(host[i].type == host[0].type && host[i].scale == host[0].scale);
+    }
+    return d->ops->weight(d, host, n, out, e);
 }
 
 int dev_alloc(struct dev *d, enum dtype type, int rank, const int64_t *dim, struct tensor *out, struct err *e)

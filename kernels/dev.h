@@ -37,6 +37,7 @@ struct dev {
     int               ordinal;
     enum precision    precision;    /* resolved: never AUTO */
     enum dtype        act_type;     /* dtype of activations on this device: F32 on the CPU */
+    bool              joins_weights; /* weights are copied, so some may be put one below another: dev_weight_rows() */
     struct err        err;          /* sticky: ops after the first failure do nothing */
     bool              measuring;
     struct { char *base; size_t used, cap, high; } scratch;
@@ -57,6 +58,8 @@ struct tensor dev_new3(struct dev *d, enum dtype type, int64_t a, int64_t b, int
 
 /* Borrow (CPU) or upload (GPU) a host tensor for the life of the device. */
 int  dev_weight(struct dev *d, const struct tensor *host, struct tensor *out, struct err *e);
+/* Several of rank 2, one type, scale and width as one weight: the rows of host[0], then those of host[1], ... Needs d->joins_weights. */
+int  dev_weight_rows(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e);
 /* Long-lived device memory outside the scratch stack (prompt cache, latents). */
 int  dev_alloc(struct dev *d, enum dtype type, int rank, const int64_t *dim, struct tensor *out, struct err *e);
 void dev_free(struct dev *d, struct tensor *t);

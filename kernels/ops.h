@@ -66,7 +66,7 @@ typedef void *dev_take_f(struct dev *d, size_t bytes);                          
 typedef void  dev_give_f(struct dev *d, void *at, size_t bytes);
 typedef int   dev_put_f(struct dev *d, void *to, const void *host, size_t bytes, struct err *e);
 typedef int   dev_get_f(struct dev *d, const void *at, void *host, size_t bytes, struct err *e);   /* after all work queued so far */
-typedef int   dev_weight_f(struct dev *d, const struct tensor *host, struct tensor *out, struct err *e);
+typedef int   dev_weight_f(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e); /* n > 1: only where d->joins_weights */
 typedef int   dev_wait_f(struct dev *d, struct err *e);
 typedef void  dev_end_f(struct dev *d);                                                            /* frees d->priv */
 

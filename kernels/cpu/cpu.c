@@ -42,11 +42,12 @@ static int get(struct dev *d, const void *at, void *host, size_t bytes, struct e
 }
 
 /* Borrowed as it is. A file may place a tensor at an odd address: then, and only then, it is copied. */
-static int weight(struct dev *d, const struct tensor *host, struct tensor *out, struct err *e)
+static int weight(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e)
 {
     struct cpu *c = cpu_of(d);
     size_t      bytes = dtype_row_bytes(host->type, tensor_count(host)), align = dtype_block(host->type) > 1 ? 1 : dtype_bytes(host->type);
 
+    assert(n == 1); /* borrowed from where they lie */
     *out = *host;
     out->dev = d;
     if ((uintptr_t)host->data % align == 0) return 0;

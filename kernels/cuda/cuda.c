@@ -180,13 +180,21 @@ static cudaError_t upload_conv(struct dev *d, const struct tensor *host, struct 
     return rc;
 }
 
-static int weight(struct dev *d, const struct tensor *host, struct tensor *out, struct err *e)
+/* The host's bytes to out, which has room for them. */
+static cudaError_t upload(struct dev *d, const struct tensor *host, struct tensor *out)
+{
+    if (host->rank == 4) return upload_conv(d, host, out);
+    if (host->type != out->type) return upload_cast(d, host, out);
+    return cudaMemcpyAsync(out->data, host->data, (size_t)tensor_count(host) * dtype_bytes(host->type), cudaMemcpyHostToDevice, cuda_stream(d));
+}
+
+static int weight(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e)
 {
     struct cuda *c = cuda_of(d);
     void        *list = c->kept.at;
     char         text[80];
     size_t       bytes;
-    cudaError_t  rc;
+    cudaError_t  rc = cudaSuccess;
 
     if (quant_is(host->type)) {
         return err_set(e, ERR_STATE, "%s: weights of kind %s do not run on a GPU in this version: use --device cpu, or a bf16 checkpoint", d->name,
@@ -195,19 +203,21 @@ static int weight(struct dev *d, const struct tensor *host, struct tensor *out, 
     *out = *host;
     out->dev = d;
     out->type = host->rank >= 2 ? cuda_product_type(d) : host->type;
+    for (int i = 1; i < n; i++) out->dim[0] += host[i].dim[0];
     bytes = (size_t)tensor_count(out) * dtype_bytes(out->type);
     if (host->rank == 4 && host->dim[0] > 0) bytes = bytes / (size_t)host->dim[0] * (size_t)cuda_ordered_rows(host->dim[0]);
     if (!grow(&list, c->kept.n, &c->kept.cap, sizeof *c->kept.at) || !(out->data = take(d, bytes ? bytes : 1))) {
         if (list) c->kept.at = list;
         return err_set(e, ERR_NOMEM, "%s: no memory for the weight %s, %zu MiB: free some on this GPU, or use another device", d->name,
-                       tensor_text(host, text, sizeof text), (bytes >> 20) + 1);
+                       tensor_text(out, text, sizeof text), (bytes >> 20) + 1);
     }
     c->kept.at = list;
     c->kept.at[c->kept.n++] = out->data;
     if (host->rank == 4 && !note_ordered(c, out->data, out->data)) return err_set(e, ERR_NOMEM, "%s: no memory for weights", d->name);
-    rc = host->rank == 4          ? upload_conv(d, host, out)
-         : out->type == host->type ? cudaMemcpyAsync(out->data, host->data, bytes, cudaMemcpyHostToDevice, cuda_stream(d))
-                                   : upload_cast(d, host, out);
+    for (int64_t i = 0, row = 0; i < n && rc == cudaSuccess; row += host[i++].dim[0]) {
+        struct tensor part = n == 1 ? *out : tensor_slice(out, row, host[i].dim[0]);
+        rc = upload(d, &host[i], &part);
+    }
     if (rc != cudaSuccess) return failed(d, rc, "upload of a weight", e);
     return d->err.code ? dev_sync(d, e) : 0;
 }
@@ -315,6 +325,7 @@ int cuda_open(struct dev *d, const struct dev_opts *o, struct err *e)
     d->ops = &table;
     d->precision = o->precision != PRECISION_AUTO ? o->precision : PRECISION_BF16;
     d->act_type = cuda_product_type(d);
+    d->joins_weights = true;
     c->n_sm = prop.multiProcessorCount;
     rc = cudaSetDevice(d->ordinal);
     if (rc == cudaSuccess) rc = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);

@@ -437,12 +437,47 @@ static void test_weights(void **state)
     }
 }
 
+/* Three weights as one: their rows one below another. */
+static void test_joined_weights(void **state)
+{
+    (void)state;
+    for (int p = PRECISION_F32; p <= PRECISION_BF16; p++) {
+        struct dev *d = gpu_dev((enum precision)p);
+
+        for (int type = DTYPE_F32; type <= DTYPE_F16; type++) {
+            static const int64_t rows[] = {7, 1, 4};
+            float         v[60], got[60];
+            char          bytes[60 * 4], back[60 * 4];
+            struct dice   r = {.state = 4};
+            struct err    e = {0};
+            struct tensor w, host[3];
+
+            near_fill_normal(&r, v, 60, 1.0f);
+            from_f32(bytes, (enum dtype)type, v, 60);
+            to_f32(v, bytes, (enum dtype)type, 60);
+            for (int64_t i = 0, row = 0; i < 3; row += rows[i++]) {
+                host[i] = (struct tensor){.type = (enum dtype)type, .rank = 2, .dim = {rows[i], 5}, .pitch = 5,
+                                          .data = bytes + dtype_row_bytes((enum dtype)type, row * 5)};
+            }
+            assert_true(d->joins_weights);
+            assert_int_equal(dev_weight_rows(d, host, 3, &w, &e), 0);
+            assert_int_equal(w.dim[0], 12);
+            assert_int_equal(w.type, d->act_type);
+            assert_int_equal(dev_get(d, &w, back, dtype_row_bytes(w.type, 60), &e), 0);
+            to_f32(got, back, w.type, 60);
+            if (w.type == DTYPE_BF16) round_bf16(v, v, 60);
+            for (int i = 0; i < 60; i++) assert_true(got[i] == v[i]);
+        }
+        dev_close(d);
+    }
+}
+
 /* An argument chooses tests by name. */
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_elementwise), cmocka_unit_test(test_norms), cmocka_unit_test(test_moves), cmocka_unit_test(test_rgb),
                                        cmocka_unit_test(test_time_embed), cmocka_unit_test(test_reductions), cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_weights)};
+                                       cmocka_unit_test(test_weights), cmocka_unit_test(test_joined_weights)};
 
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
