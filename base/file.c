@@ -74,13 +74,11 @@ int file_map_check(const struct file_map *m, struct err *e)
     return 0;
 }
 
-int file_read(const char *path, struct buf *b, struct err *e)
+static int read_to_end(int fd, const char *path, struct buf *b, struct err *e)
 {
-    struct stat st;
-    int         rc = 0, fd = open_regular(path, &st, e);
-    char        part[16384];
+    char part[16384];
+    int  rc = 0;
 
-    if (fd < 0) return fd;
     buf_clear(b);
     for (;;) { /* to the end, whatever st_size says: /proc files claim 0 */
         ssize_t n = read(fd, part, sizeof part);
@@ -93,6 +91,33 @@ int file_read(const char *path, struct buf *b, struct err *e)
         if (rc) break;
     }
     if (rc) buf_clear(b);
+    return rc;
+}
+
+int file_read(const char *path, struct buf *b, struct err *e)
+{
+    struct stat st;
+    int         rc, fd = open_regular(path, &st, e);
+
+    if (fd < 0) return fd;
+    rc = read_to_end(fd, path, b, e);
+    close(fd);
+    return rc;
+}
+
+int file_read_guarded(const char *path, unsigned forbidden, struct buf *b, struct err *e)
+{
+    struct stat st;
+    int         rc, fd = open_regular(path, &st, e); /* what is judged is what is read: one descriptor */
+
+    if (fd < 0) return fd;
+    if (st.st_uid != geteuid() && st.st_uid != 0)
+        rc = err_set(e, ERR_STATE, "%s: belongs to user %u, not to this one (%u): not trusted", path, (unsigned)st.st_uid, (unsigned)geteuid());
+    else if (st.st_mode & forbidden)
+        rc = err_set(e, ERR_STATE, "%s: others may %s it (mode %04o): chmod %s '%s'", path, st.st_mode & forbidden & 0022 ? "write" : "read",
+                     (unsigned)st.st_mode & 07777, forbidden & 0055 ? "600" : "go-w", path);
+    else
+        rc = read_to_end(fd, path, b, e);
     close(fd);
     return rc;
 }

@@ -32,6 +32,9 @@ int  file_map_check(const struct file_map *m, struct err *e); /* ERR_IO when the
 
 /* Whole small file into b (cleared first); ERR_LIMIT past b->max. */
 int file_read(const char *path, struct buf *b, struct err *e);
+/* As file_read, of a file that must be its owner's: ERR_STATE when it belongs to neither this user nor root, or when its mode has one of the
+ * forbidden bits (0077: a secret; 0022: others may read it but not write). */
+int file_read_guarded(const char *path, unsigned forbidden, struct buf *b, struct err *e);
 /* Durable: data fsynced, renamed, folder fsynced. */
 int file_write(const char *path, const void *at, size_t len, enum file_mode mode, struct err *e);
 

@@ -96,6 +96,22 @@ uint64_t random_u64(void)
     return v;
 }
 
+void curve_public(const uint8_t secret[CURVE_BYTES], uint8_t public_key[CURVE_BYTES])
+{
+    if (crypto_scalarmult_base(public_key, secret)) abort(); /* only of a point at infinity: a secret is clamped, so never */
+}
+
+void curve_make(uint8_t public_key[CURVE_BYTES], uint8_t secret[CURVE_BYTES])
+{
+    random_bytes(secret, CURVE_BYTES);
+    curve_public(secret, public_key);
+}
+
+void wipe(void *at, size_t len)
+{
+    sodium_memzero(at, len);
+}
+
 void hex_of(const uint8_t *at, size_t len, char *out)
 {
     static const char digit[] = "0123456789abcdef";

@@ -477,7 +477,7 @@ int broker_open(struct broker **out, const struct broker_conf *c, struct err *e)
     b->grace_until_ms = now + RESTART_GRACE_MS;
     if ((rc = journal_start(b->journal, e))) goto done;
     for (; b->n_peers < c->n_listen && !rc; b->n_peers += rc == 0)
-        rc = peer_bind(&b->peer[b->n_peers], c->listen[b->n_peers], &(struct peer_opts){.insecure = c->insecure}, e);
+        rc = peer_bind(&b->peer[b->n_peers], c->listen[b->n_peers], NULL, e);
     if (rc) goto done;
     loop_fd(b->loop, journal_fd(b->journal), on_journal, b);
     loop_fd(b->loop, syncer_fd(b->syncer), on_synced, b);

@@ -11,13 +11,12 @@
 #define RETENTION_HOURS     24
 #define RETENTION_HOURS_MAX 8760
 
-enum { KEY_INSECURE = 1000, KEY_READY_FD, KEY_LOG_LEVEL, KEY_VERSION };
+enum { KEY_READY_FD = 1000, KEY_LOG_LEVEL, KEY_VERSION };
 
 static const struct argp_option options[] = {
     {"listen", 'l', "ENDPOINT", 0, "Where clients and workers connect: tcp://127.0.0.1:7777 (port * = any free one) or ipc:///path/socket. May be given up to 8 times", 0},
     {"data", 'd', "DIR", 0, "The folder with the journal and the finished images; made when missing. One broker at a time", 0},
     {"retention", 'r', "HOURS", 0, "How long an image stays after its client has collected it, 0..8760 (24)", 0},
-    {"insecure", KEY_INSECURE, NULL, 0, "Allow tcp:// beyond loopback without keys: whoever reaches the port may submit, read and work", 0},
     {"log-level", KEY_LOG_LEVEL, "LEVEL", 0, "debug, info, warn, error or none (info)", 0},
     {"ready-fd", KEY_READY_FD, "N", 0, "When listening, write the first endpoint and a newline to this open descriptor", 0},
     {"version", 'V', NULL, 0, "Print the version", 0},
@@ -58,7 +57,6 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
             argp_error(state, "--retention '%s' is not a number of hours from 0 to %d", arg, RETENTION_HOURS_MAX);
         c->retention_ms = n * 3600000;
         return 0;
-    case KEY_INSECURE: c->insecure = true; return 0;
     case KEY_LOG_LEVEL:
         if (!log_level_parse(arg, &c->level)) argp_error(state, "--log-level '%s' is none of debug, info, warn, error, none", arg);
         return 0;

@@ -16,7 +16,6 @@ struct broker_conf {
     const char    *data;
     int64_t        retention_ms; /* a collected image stays this long */
     enum log_level level;
-    bool           insecure;
     int            ready_fd; /* -1: none */
 };
 

@@ -2,15 +2,19 @@
  *
  *   struct peer *p; peer_bind(&p, "tcp://127.0.0.1:7777", &e);      broker: ROUTER, many routes
  *   struct peer *p; peer_connect(&p, "ipc:///tmp/x/sock", &e);      client, worker: DEALER, route NULL
+ *   peer_bind(&p, "tcp://0.0.0.0:7777", &(struct peer_opts){.key = &server}, &e);      the same with keys (CURVE): zap_open() comes first
+ *   peer_connect_as(&p, "tcp://farm:7777", &mine, &e);
  *
- * Never blocks. Options as RELIABILITY.md s.2.2: ROUTER_MANDATORY, no HANDOVER, LINGER 0, MAXMSGSIZE, heartbeats, HWM.
- * TCP listens on loopback only until CURVE comes (ERR_ARG with a sentence otherwise, unless peer_opts.insecure).
+ * Never blocks, but for a keyed peer_bind(), which tries its own door. Options as RELIABILITY.md s.2.2: ROUTER_MANDATORY, no HANDOVER,
+ * LINGER 0, MAXMSGSIZE, heartbeats, HWM. TCP beyond loopback listens with a key or not at all. ipc has no keys: its file is its user's.
+ * Nobody chooses a routing id: a peer that does is not heard, so that no session of somebody gone can be continued by another.
  * One thread owns a peer. The zmq context is one per process, made at the first peer after any fork. */
 #ifndef PROTO_PEER_H
 #define PROTO_PEER_H
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "proto/key.h"
 #include "proto/msg.h"
 
 struct peer;
@@ -21,12 +25,13 @@ struct route { /* whom a ROUTER speaks to; dies with the connection */
 };
 
 struct peer_opts {
-    bool insecure; /* allow a TCP listener beyond loopback without CURVE: the user said so */
+    const struct key *key; /* tcp://: only who shows a key that the ZAP handler knows is heard; NULL: everybody on this machine */
 };
 
 bool route_eq(const struct route *a, const struct route *b);
 int  peer_bind(struct peer **out, const char *endpoint, const struct peer_opts *o, struct err *e); /* "tcp://127.0.0.1:*" is fine */
 int  peer_connect(struct peer **out, const char *endpoint, struct err *e); /* returns at once; the peer may be absent */
+int  peer_connect_as(struct peer **out, const char *endpoint, const struct key *me, struct err *e); /* me NULL, or ipc://: as peer_connect() */
 const char *peer_endpoint(const struct peer *p); /* resolved: the port really bound */
 void peer_close(struct peer *p);
 /* 0; ERR_BUSY: the queue to this peer is full, try later; ERR_NOTFOUND: this route is gone. to NULL on a DEALER.
@@ -34,12 +39,20 @@ void peer_close(struct peer *p);
 int  peer_send(struct peer *p, const struct route *to, const struct msg *m, struct err *e);
 /* 0 with *m in a; ERR_BUSY: nothing there; ERR_PROTO: a malformed message (from, and m->kind/correlation if readable, are set). */
 int  peer_recv(struct peer *p, struct arena *a, struct route *from, struct msg *m, struct err *e);
+/* Of a listener: has it keys? And whose key the message last received came with (CURVE_BYTES; NULL on a listener without keys). */
+bool           peer_keyed(const struct peer *p);
+const uint8_t *peer_user(const struct peer *p);
+/* Of who connected by tcp://, and hears nothing. 0: nothing is known against it. ERR_STATE: it was turned away, and this socket will not come
+ * in any more: the sentence says what to do about keys. ERR_BUSY: the last handshake broke off; it goes on trying. */
+int      peer_refused(struct peer *p, struct err *e);
+uint64_t peer_n_refused(struct peer *p); /* of a listener with keys: handshakes that came to nothing, since it listens */
 /* Waits up to timeout_ms for input (a client without a loop). 1: readable, 0: time-out, <0: ERR_*. Interrupted by a signal: 0. */
 int  peer_wait(struct peer *p, int64_t timeout_ms);
 /* How long peer_close() + peer_shutdown() may take to deliver what was sent; 0 is the default. For a last BYE. */
 void peer_linger(struct peer *p, int ms);
-/* The ZeroMQ socket, for loop.c alone. */
+/* The ZeroMQ socket, for loop.c alone; the context, made when there is none, for zap.c alone (NULL: error). */
 void *peer_socket(const struct peer *p);
+void *peer_context(struct err *e);
 /* Ends the process's context at exit, after all peers are closed. */
 void peer_shutdown(void);
 

@@ -17,11 +17,12 @@ rows() {
     allow broker  broker proto base
     allow worker  worker engine proto base
     allow client  client proto base
+    allow keys    keys proto base
     allow gateway gateway client proto base
     allow tools   tools engine kernels base
 
     # word (extended regexp at the start of a name)                   its rooms
-    word 'zmq_|ZMQ_|include <zmq'                                     proto/peer.c proto/loop.c
+    word 'zmq_|ZMQ_|include <zmq'                                     proto/peer.c proto/loop.c proto/curve.c proto/zap.c
     word 'Zfarm__|zfarm__|protobuf_c_|include .cluster\.pb'           proto/wire.c proto/wire_*
     word 'sqlite3_|include <sqlite3'                                  broker/journal*.c
     word 'cuda[A-Z]|cublas|cudnn|include <cu|.*<<<'                   kernels/cuda/ tools/train/
@@ -41,7 +42,7 @@ rows() {
 # Every line of the sources without comments and strings, as path:line:text, into $tmp/code.
 # Include lines keep their quotes; the heads and sizes go to $tmp/heads and $tmp/sizes.
 read_tree() {
-    find base proto kernels engine broker worker client gateway tools tests \( -name '*.c' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null |
+    find base proto kernels engine broker worker client keys gateway tools tests \( -name '*.c' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null |
         sort > "$tmp/files"
     : > "$tmp/code"; : > "$tmp/heads"; : > "$tmp/sizes"
     [ -s "$tmp/files" ] || { echo "house.sh: $PWD: no sources here"; exit 2; }
