@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "engine/stamps.h"
 #include "kernels/ops.h"
 
 static struct tensor like(struct dev *d, const struct tensor *z)
@@ -45,12 +46,14 @@ int denoise_run(const struct denoise *n, struct tensor *z, const struct gen_hook
     int           rc = 0, n_steps = n->gen->n_steps;
     bool          finite = true;
 
+    dev_stamp(d, STAMP_PASS);
     for (int i = 0; i < n_steps; i++) {
         float factor = 1;
         dit_step(n->m, z, n->t[i], n->pos.caption, n->pos.rope, &pred);
         if (guided(n, i) || (d->measuring && n->gen->guidance > 0)) factor = guide(n, z, n->t[i], &pred);
         op_axpy(d, z, -(n->sigma[i + 1] - n->sigma[i]) * factor, &pred); /* v = -pred */
         if (d->measuring) break;
+        if (i < ENGINE_PASSES_TIMED) dev_stamp(d, STAMP_PASS + i + 1);
         finite = op_all_finite(d, z);
         if ((rc = dev_sync(d, e))) break;
         if (!finite) {

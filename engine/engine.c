@@ -18,12 +18,14 @@
 #include "engine/denoise.h"
 #include "engine/dit.h"
 #include "engine/latent.h"
+#include "engine/made.h"
 #include "engine/model.h"
 #include "engine/noise.h"
 #include "engine/profile.h"
 #include "engine/prompt.h"
 #include "engine/qwen3.h"
 #include "engine/schedule.h"
+#include "engine/stamps.h"
 #include "engine/tokenizer.h"
 #include "engine/vae.h"
 #include "engine/weights.h"
@@ -40,6 +42,7 @@ struct engine {
     struct dit           *dit;
     struct vae           *vae;
     struct cache          cache;
+    int                   n_passes;     /* of the latest request, for engine_times() */
     size_t                memory_bytes; /* of this machine when work runs in it; SIZE_MAX elsewhere */
 };
 
@@ -102,7 +105,7 @@ static void describe(struct engine *g)
 
 static int check_opts(const struct engine_opts *o, struct err *e)
 {
-    if (!o->model_dir && !(o->dit && o->text_encoder && o->vae))
+    if (!o->made && !o->model_dir && !(o->dit && o->text_encoder && o->vae))
         return err_set(e, ERR_ARG, "no model folder was named, nor files for all of transformer, text encoder and VAE");
     if (o->parts < ENGINE_TEXT || o->parts > ENGINE_BOTH || o->precision > ENGINE_BF16)
         return err_set(e, ERR_ARG, "unknown engine part or precision");
@@ -123,7 +126,8 @@ int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
     cache_init(&g->cache, o->cache_embeds);
     sha256_init(&digest);
     tell(o, 0, "files");
-    if ((rc = model_open(&g->model, o, &digest, e))) goto done;
+    rc = o->made ? made_model(&g->model, o->made, e) : model_open(&g->model, o, &digest, e);
+    if (rc) goto done;
     profile_of(&g->model.conf, &g->profile);
     sha256_take(&digest, g->profile.digest);
     if ((rc = open_device(g, o, e)) || (rc = open_parts(g, o, e))) goto done;
@@ -298,10 +302,13 @@ static int run_text(struct engine *g, const int32_t *ids, struct embed *p, const
     struct dev   *d = g->d;
     struct tensor h = dev_new2(d, d->act_type, p->n_tok, p->n_feat), raw = dev_new2(d, DTYPE_F32, p->n_tok, p->n_feat);
 
+    dev_stamp(d, STAMP_TEXT);
     qwen3_run(g->text, ids, p->n_tok, &h);
+    dev_stamp(d, STAMP_CAPTION);
+    if (p->has_caption) dit_caption(g->dit, &h, r, &p->caption);
+    dev_stamp(d, STAMP_CAPTION_END);
     op_copy(d, &raw, &h);
     *finite = op_all_finite(d, &raw);
-    if (p->has_caption) dit_caption(g->dit, &h, r, &p->caption);
     if (d->measuring) return 0;
     return dev_get(d, &raw, p->raw, (size_t)tensor_count(&raw) * sizeof(float), NULL); /* a failure stays in the device */
 }
@@ -433,6 +440,7 @@ int engine_denoise(struct engine *g, const struct embed *pos, const struct embed
     if (neg && (rc = dit_rope_open(g->dit, n_h, n_w, neg->n_tok, &neg_rope, e))) goto done;
     if ((rc = measure_denoise(g, gen, pos->n_tok, neg ? neg->n_tok : pos->n_tok, &bytes, e)) || (rc = reserve(g, bytes, e))) goto done;
     struct denoise n = {g->dit, gen, sigma, t, {&pos->caption, &pos_rope}, {neg ? &neg->caption : NULL, &neg_rope}};
+    g->n_passes = gen->n_steps < ENGINE_PASSES_TIMED ? gen->n_steps : ENGINE_PASSES_TIMED;
     if ((rc = run_passes(g, &n, z, h, e))) goto done;
     *out = z;
     z = NULL;
@@ -485,7 +493,9 @@ int engine_decode(struct engine *g, const struct latent *l, struct image *out, s
         goto done;
     }
     if ((rc = dev_put(g->d, &z, l->values, latent_count(l) * sizeof *l->values, e))) goto done;
+    dev_stamp(g->d, STAMP_DECODE);
     bool finite = vae_decode(g->vae, &z, &pixels);
+    dev_stamp(g->d, STAMP_DECODE_END);
     if ((rc = dev_get(g->d, &pixels, rgb, n, e)) || (rc = dev_sync(g->d, e))) goto done;
     if (!finite) {
         rc = err_set(e, ERR_NAN, "the picture is not finite: the VAE's weights are out of range");
@@ -497,4 +507,24 @@ done:
     dev_reset(g->d, 0);
     free(rgb);
     return rc;
+}
+
+/* ---- times ---- */
+
+void engine_times(const struct engine *g, struct engine_times *out)
+{
+    struct dev       *d = g->d;
+    struct dev_memory memory;
+    int               last = STAMP_PASS + g->n_passes;
+
+    dev_memory(d, &memory);
+    *out = (struct engine_times){.text_ms = dev_stamp_ms(d, STAMP_TEXT, STAMP_CAPTION),
+                                 .caption_ms = dev_stamp_ms(d, STAMP_CAPTION, STAMP_CAPTION_END),
+                                 .denoise_ms = dev_stamp_ms(d, STAMP_PASS, last),
+                                 .decode_ms = dev_stamp_ms(d, STAMP_DECODE, STAMP_DECODE_END),
+                                 .image_ms = dev_stamp_ms(d, STAMP_TEXT, STAMP_DECODE_END),
+                                 .n_passes = g->n_passes,
+                                 .memory_used_bytes = memory.used_bytes,
+                                 .memory_total_bytes = memory.total_bytes};
+    for (int i = 0; i < g->n_passes; i++) out->pass_ms[i] = dev_stamp_ms(d, STAMP_PASS + i, STAMP_PASS + i + 1);
 }

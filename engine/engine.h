@@ -27,6 +27,8 @@ enum engine_part { ENGINE_TEXT = 1, ENGINE_IMAGE = 2, ENGINE_BOTH = 3 };
 enum engine_precision { ENGINE_AUTO, ENGINE_F32, ENGINE_BF16 };
 enum noise_kind { NOISE_TORCH_CUDA, NOISE_TORCH_CPU };
 
+struct engine_made; /* made.h: made-up weights instead of files, for measuring */
+
 struct engine_opts {
     const char *model_dir;                /* diffusers folder; may be NULL when dit, text_encoder and vae are all given */
     const char *dit, *text_encoder, *vae; /* a file (.safetensors, index, .gguf) or folder in place of the model folder's; NULL: that one */
@@ -37,6 +39,7 @@ struct engine_opts {
     enum engine_precision precision;
     int                   n_threads;    /* 0 = all that this process may use */
     int                   cache_embeds; /* prompts kept; 0 = default */
+    const struct engine_made *made;     /* NULL; else every name of a file above is */
     /* may be NULL: called while opening, with the share done in 0..1 and a word */
     void (*on_progress)(void *ctx, double done, const char *what);
     void *ctx;
@@ -51,6 +54,17 @@ struct engine_profile { /* what the checkpoint is, and its defaults (MODEL.md s.
     uint8_t digest[32];  /* SHA-256 over configs, tokenizer and tensor headers: names the model cheaply */
     char    device[16];  /* where it runs: "cpu", "cuda:0" */
     char    about[256];  /* "6.15 B DiT, 4.02 B text encoder, bf16, cpu 2 threads avx2" */
+};
+
+#define ENGINE_PASSES_TIMED 64
+
+struct engine_times { /* by the device's clock, of the latest call of each kind; negative: it did not run (a prompt out of the cache) */
+    double text_ms, caption_ms;         /* engine_encode: the text encoder; the embedded and refined caption */
+    double pass_ms[ENGINE_PASSES_TIMED]; /* engine_denoise */
+    double denoise_ms, decode_ms;
+    double image_ms;                    /* from the begin of engine_encode's work to the end of engine_decode's */
+    int    n_passes;                    /* timed: at most ENGINE_PASSES_TIMED */
+    size_t memory_used_bytes, memory_total_bytes; /* of the device, now: dev_memory() */
 };
 
 struct gen {
@@ -89,5 +103,7 @@ int latent_get(const struct latent *z, int dim[3], const float **values, struct 
 int  latent_new(struct engine *g, const int dim[3], const float *values, struct latent **out, struct err *e);
 void latent_free(struct latent *z);
 int  engine_decode(struct engine *g, const struct latent *z, struct image *out, struct err *e); /* image_free */
+
+void engine_times(const struct engine *g, struct engine_times *out);
 
 #endif

@@ -17,6 +17,7 @@
 
 #include "base/file.h"
 #include "engine/gguf.h"
+#include "engine/made.h"
 #include "engine/names.h"
 #include "engine/safetensors.h"
 #include "kernels/quant.h"
@@ -41,6 +42,7 @@ struct weights {
     size_t         n_files;
     struct named  *named, *by_name, *by_stored; /* all of them; the tables' heads */
     size_t         n_named;
+    struct made   *made; /* instead of all the above; NULL: files */
 };
 
 /* ---- a file ---- */
@@ -284,9 +286,25 @@ done:
     return rc;
 }
 
+int weights_made(struct weights **out, const char *label, enum dtype kind, struct err *e)
+{
+    struct weights *w = calloc(1, sizeof *w);
+    int             rc;
+
+    if (!w) return err_set(e, ERR_NOMEM, "%s: no memory", label);
+    snprintf(w->dir, sizeof w->dir, "%s", label);
+    if ((rc = made_open(&w->made, kind, e))) {
+        free(w);
+        return rc;
+    }
+    *out = w;
+    return 0;
+}
+
 void weights_free(struct weights *w)
 {
     if (!w) return;
+    made_free(w->made);
     HASH_CLEAR(hh, w->by_name);
     HASH_CLEAR(by_stored, w->by_stored);
     for (size_t i = 0; i < w->n_named; i++) {
@@ -390,6 +408,7 @@ int weights_get(struct weights *w, const char *name, int rank, const int64_t *di
     int            rc;
 
     assert(rank >= 1 && rank <= TENSOR_RANK_MAX);
+    if (w->made) return made_tensor(w->made, name, rank, dim, out, e);
     if (!t)
         return err_set(e, ERR_NOTFOUND, "%s: tensor %s is missing: not a whole checkpoint of this kind",
                        w->n_files == 1 ? file_path(&w->file[0]) : w->dir, name);
@@ -486,7 +505,7 @@ int64_t weights_bytes(const struct weights *w)
 
 int64_t weights_values(const struct weights *w)
 {
-    int64_t sum = 0;
+    int64_t sum = w->made ? made_values(w->made) : 0;
     for (size_t i = 0; i < w->n_named; i++) {
         int64_t n = 1;
         for (int k = 0; k < w->named[i].view.rank; k++)
@@ -499,6 +518,7 @@ int64_t weights_values(const struct weights *w)
 enum dtype weights_type(const struct weights *w)
 {
     const struct safetensors_entry *largest = NULL;
+    if (w->made) return made_kind(w->made);
     for (size_t i = 0; i < w->n_named; i++) {
         const struct safetensors_entry *t = &w->named[i].view;
         if (t->usable && (!largest || t->bytes > largest->bytes)) largest = t;

@@ -31,6 +31,8 @@ struct gguf;              /* engine/gguf.h */
  * else the only index, the only .safetensors or the only .gguf there is. */
 int  weights_open(struct weights **out, const char *path, const char *prefix, struct err *e);
 void weights_free(struct weights *w); /* NULL is fine */
+/* Made-up values instead of files (made.h): whatever tensor is asked for is there. label: for sentences. */
+int  weights_made(struct weights **out, const char *label, enum dtype kind, struct err *e);
 
 bool weights_has(const struct weights *w, const char *name);
 /* A host tensor of exactly this shape, borrowed from w. ERR_NOTFOUND: no such name. ERR_FORMAT: other shape, or a dtype that is not supported. */

@@ -243,6 +243,23 @@ int dev_sync(struct dev *d, struct err *e)
     return rc;
 }
 
+void dev_stamp(struct dev *d, int slot)
+{
+    assert(slot >= 0 && slot < DEV_STAMPS);
+    if (!d->measuring && !d->err.code) d->ops->stamp(d, slot);
+}
+
+double dev_stamp_ms(struct dev *d, int from, int to)
+{
+    assert(from >= 0 && from < DEV_STAMPS && to >= 0 && to < DEV_STAMPS);
+    return d->ops->stamp_ms(d, from, to);
+}
+
+void dev_memory(struct dev *d, struct dev_memory *out)
+{
+    d->ops->memory(d, out);
+}
+
 void dev_fail(struct dev *d, int code, const char *fmt, ...)
 {
     char    text[ERR_TEXT_BYTES];

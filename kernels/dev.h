@@ -28,6 +28,12 @@ struct dev_opts {
     int            n_threads; /* CPU only; 0 = all that this process may use */
 };
 
+#define DEV_STAMPS 80 /* slots of dev_stamp() */
+
+struct dev_memory { /* of a GPU: all of it, whoever uses it; of the CPU: this process's own (mapped files do not count), and the machine's */
+    size_t used_bytes, total_bytes;
+};
+
 struct ops;
 
 struct dev {
@@ -66,6 +72,11 @@ void dev_free(struct dev *d, struct tensor *t);
 int  dev_put(struct dev *d, struct tensor *dst, const void *host, size_t bytes, struct err *e); /* host -> device, dense */
 int  dev_get(struct dev *d, const struct tensor *src, void *host, size_t bytes, struct err *e); /* device -> host, dense; syncs */
 int  dev_sync(struct dev *d, struct err *e); /* waits; reports and clears the sticky error */
+/* A mark on the device's own clock, in the order of its work: does not wait. Nothing while measuring. */
+void   dev_stamp(struct dev *d, int slot);
+/* Milliseconds between two marks; waits for both. Negative: one of them was never made. */
+double dev_stamp_ms(struct dev *d, int from, int to);
+void   dev_memory(struct dev *d, struct dev_memory *out);
 void dev_fail(struct dev *d, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

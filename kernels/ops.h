@@ -68,6 +68,9 @@ typedef int   dev_put_f(struct dev *d, void *to, const void *host, size_t bytes,
 typedef int   dev_get_f(struct dev *d, const void *at, void *host, size_t bytes, struct err *e);   /* after all work queued so far */
 typedef int   dev_weight_f(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e); /* n > 1: only where d->joins_weights */
 typedef int   dev_wait_f(struct dev *d, struct err *e);
+typedef void   dev_stamp_f(struct dev *d, int slot);
+typedef double dev_stamp_ms_f(struct dev *d, int from, int to);
+typedef void   dev_memory_f(struct dev *d, struct dev_memory *out);
 typedef void  dev_end_f(struct dev *d);                                                            /* frees d->priv */
 
 struct ops {
@@ -78,6 +81,9 @@ struct ops {
     dev_get_f         *get;
     dev_weight_f      *weight;
     dev_wait_f        *wait;
+    dev_stamp_f       *stamp;
+    dev_stamp_ms_f    *stamp_ms;
+    dev_memory_f      *memory;
     dev_end_f         *end;
     op_linear_f       *linear;
     op_embed_rows_f   *embed_rows;

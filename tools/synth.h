@@ -32,6 +32,8 @@ void synth_conf_release(struct synth_conf *c);
 
 #define SYNTH_TOKENS 282 /* ids of the tokenizer: 256 bytes and Qwen's 26 added tokens */
 
+/* The text of tokenizer.json, yours to free(); NULL without memory. */
+char *synth_tokenizer_json(void);
 /* Writes tokenizer.json, tokenizer_config.json and chat_template.jinja into dir: byte tokens, no merges. */
 int synth_tokenizer(const char *dir, struct err *e);
 

@@ -77,17 +77,24 @@ static int write_in(const char *dir, const char *name, const char *text, struct 
     return rc ? rc : file_write(path, text, strlen(text), FILE_NEW, e);
 }
 
-int synth_tokenizer(const char *dir, struct err *e)
+char *synth_tokenizer_json(void)
 {
     json_t *root = json_loads(FRAME, 0, NULL);
     char   *text = root && fill(root) ? json_dumps(root, JSON_INDENT(2)) : NULL;
-    int     rc;
+
+    json_decref(root);
+    return text;
+}
+
+int synth_tokenizer(const char *dir, struct err *e)
+{
+    char *text = synth_tokenizer_json();
+    int   rc;
 
     if (!text)
         rc = err_set(e, ERR_NOMEM, "no memory for the tokenizer");
     else if (!(rc = write_in(dir, "tokenizer.json", text, e)) && !(rc = write_in(dir, "tokenizer_config.json", CONFIG, e)))
         rc = write_in(dir, "chat_template.jinja", TEMPLATE, e);
     free(text);
-    json_decref(root);
     return rc;
 }

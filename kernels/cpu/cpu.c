@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "kernels/cpu/half.h"
 #include "kernels/cpu/mm.h"
 
@@ -73,6 +75,29 @@ static int wait_all(struct dev *d, struct err *e)
     return 0; /* ops are done when they return */
 }
 
+static void stamp(struct dev *d, int slot)
+{
+    cpu_of(d)->stamp_us[slot] = now_us(); /* ops are done when they return */
+}
+
+static double stamp_ms(struct dev *d, int from, int to)
+{
+    const int64_t *us = cpu_of(d)->stamp_us;
+    return us[from] && us[to] ? (double)(us[to] - us[from]) / 1e3 : -1;
+}
+
+static void memory(struct dev *d, struct dev_memory *out)
+{
+    long  pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE), all = 0, resident = 0, shared = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+
+    (void)d;
+    if (f && fscanf(f, "%ld %ld %ld", &all, &resident, &shared) != 3) resident = shared = 0;
+    if (f) fclose(f);
+    out->used_bytes = (size_t)(resident - shared) * (size_t)page;
+    out->total_bytes = pages > 0 ? (size_t)pages * (size_t)page : 0;
+}
+
 static void end(struct dev *d)
 {
     struct cpu *c = cpu_of(d);
@@ -97,6 +122,9 @@ static const struct ops table = {
     .get = get,
     .weight = weight,
     .wait = wait_all,
+    .stamp = stamp,
+    .stamp_ms = stamp_ms,
+    .memory = memory,
     .end = end,
     .linear = cpu_linear,
     .embed_rows = cpu_embed_rows,

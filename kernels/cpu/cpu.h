@@ -19,6 +19,7 @@ struct cpu {
     struct mm          *mm;   /* mm.c: bf16 products by shape (uthash) */
     struct { float *at; int64_t cap; } vec[3]; /* small vectors as F32, see cpu_vec() */
     struct { void **at; int n, cap; } kept;    /* copies of weights that were not aligned */
+    int64_t stamp_us[DEV_STAMPS];              /* 0: never made */
 };
 
 static inline struct cpu *cpu_of(const struct dev *d)

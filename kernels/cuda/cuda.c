@@ -95,6 +95,39 @@ static int wait_all(struct dev *d, struct err *e)
     return rc == cudaSuccess ? 0 : failed(d, rc, "waiting", e);
 }
 
+static void stamp(struct dev *d, int slot)
+{
+    struct cuda *c = cuda_of(d);
+    cudaError_t  rc = cudaSuccess;
+
+    cuda_enter(d);
+    if (!c->stamp[slot]) rc = cudaEventCreate(&c->stamp[slot]);
+    if (rc == cudaSuccess) rc = cudaEventRecord(c->stamp[slot], c->stream);
+    if (rc != cudaSuccess) dev_fail(d, ERR_DEVICE, "%s: time mark: %s", d->name, cudaGetErrorString(rc));
+}
+
+static double stamp_ms(struct dev *d, int from, int to)
+{
+    struct cuda *c = cuda_of(d);
+    float        ms = -1;
+
+    cuda_enter(d);
+    if (!c->stamp[from] || !c->stamp[to]) return -1;
+    if (cudaEventSynchronize(c->stamp[from]) != cudaSuccess || cudaEventSynchronize(c->stamp[to]) != cudaSuccess ||
+        cudaEventElapsedTime(&ms, c->stamp[from], c->stamp[to]) != cudaSuccess)
+        ms = -1;
+    return (double)ms;
+}
+
+static void memory(struct dev *d, struct dev_memory *out)
+{
+    size_t left = 0, total = 0;
+
+    cuda_enter(d);
+    if (cudaMemGetInfo(&left, &total) != cudaSuccess) left = total = 0;
+    *out = (struct dev_memory){.used_bytes = total - left, .total_bytes = total};
+}
+
 void *cuda_space(struct dev *d, enum cuda_slot slot, size_t bytes)
 {
     struct cuda *c = cuda_of(d);
@@ -237,6 +270,8 @@ static void end(struct dev *d)
     dnn_close(c->dnn);
     blas_close(c->blas);
     if (c->host) cudaFreeHost(c->host);
+    for (int i = 0; i < DEV_STAMPS; i++)
+        if (c->stamp[i]) cudaEventDestroy(c->stamp[i]);
     if (c->stream) cudaStreamDestroy(c->stream);
     free(c->kept.at);
     free(c->ordered.at);
@@ -252,6 +287,9 @@ static const struct ops table = {
     .get = get,
     .weight = weight,
     .wait = wait_all,
+    .stamp = stamp,
+    .stamp_ms = stamp_ms,
+    .memory = memory,
     .end = end,
     .linear = cuda_linear,
     .embed_rows = cuda_embed_rows,

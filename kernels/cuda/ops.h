@@ -9,6 +9,7 @@
 #include "kernels/ops.h"
 
 struct CUstream_st;
+struct CUevent_st;
 struct blas;
 struct dnn;
 
@@ -23,6 +24,7 @@ struct cuda_ordered { /* a convolution's weight as [co, k, k, ci], of the type p
 
 struct cuda { /* d->priv of a CUDA device */
     struct CUstream_st *stream;
+    struct CUevent_st  *stamp[DEV_STAMPS];                     /* made at their first use */
     int                 n_sm;
     struct { void *at; size_t bytes; } space[SLOT_COUNT];
     struct { void **at; int n, cap; } kept;                    /* weights */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "kernels/dev.h"
 #include "kernels/ops.h"
 
@@ -188,10 +189,34 @@ static void test_weight(void **state)
     dev_close(d);
 }
 
+/* Marks follow each other in time; one that was never made is told apart; none are made while measuring. */
+static void test_stamps(void **state)
+{
+    struct dev       *d = opened("cpu", 1);
+    struct dev_memory m;
+
+    (void)state;
+    assert_true(dev_stamp_ms(d, 0, 1) < 0);
+    dev_stamp(d, 0);
+    d->measuring = true;
+    dev_stamp(d, 1);
+    d->measuring = false;
+    assert_true(dev_stamp_ms(d, 0, 1) < 0);
+    sleep_ms(20);
+    dev_stamp(d, 1);
+    dev_stamp(d, DEV_STAMPS - 1);
+    assert_true(dev_stamp_ms(d, 0, 1) >= 20);
+    assert_true(dev_stamp_ms(d, 1, DEV_STAMPS - 1) >= 0);
+    assert_true(dev_stamp_ms(d, 1, 0) <= -20);
+    dev_memory(d, &m);
+    assert_in_range(m.used_bytes, 1 << 16, m.total_bytes);
+    dev_close(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_names), cmocka_unit_test(test_scratch), cmocka_unit_test(test_measuring),
-                                       cmocka_unit_test(test_sticky), cmocka_unit_test(test_weight)};
+                                       cmocka_unit_test(test_sticky), cmocka_unit_test(test_weight), cmocka_unit_test(test_stamps)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
