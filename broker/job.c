@@ -19,7 +19,7 @@ static void *must(void *p)
 
 /* ---- the table of arrows: [from][to] ---- */
 static const bool arrow[TASK_STATES][TASK_STATES] = {
-    [TASK_QUEUED] = {[TASK_RUNNING] = true, [TASK_DONE] = true /* a late result */, [TASK_CANCELED] = true},
+    [TASK_QUEUED] = {[TASK_RUNNING] = true, [TASK_DONE] = true /* a late result */, [TASK_CANCELED] = true, [TASK_EXPIRED] = true},
     [TASK_RUNNING] = {[TASK_QUEUED] = true, [TASK_DONE] = true, [TASK_FAILED] = true, [TASK_CANCELED] = true},
     [TASK_FAILED] = {[TASK_QUEUED] = true /* somebody asked for it */},
     [TASK_DONE] = {[TASK_QUEUED] = true /* its bytes were damaged on disk */},

@@ -22,7 +22,7 @@
 #include "proto/msg.h"
 
 #define TASK_INDEX_BITS  20
-#define TASK_STATES      6   /* indexable by enum task_state; 0 is unused */
+#define TASK_STATES      7   /* indexable by enum task_state; 0 is unused */
 #define CRASHES_MAX      3   /* FAIL_CRASHED and FAIL_STUCK */
 #define TRANSIENTS_MAX   8   /* FAIL_TRANSIENT and FAIL_OOM */
 #define NANS_MAX         2

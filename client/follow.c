@@ -70,7 +70,7 @@ static int event(struct follow *f, struct reading *r, const struct task_info *t,
     f->state[t->index] = (uint8_t)t->state;
     if (!task_state_final(t->state)) return 0;
     r->n_final++;
-    if (t->state == TASK_FAILED) {
+    if (t->state == TASK_FAILED || t->state == TASK_EXPIRED) {
         f->n_failed++;
         bar_failed(f->bar, batch_index(f, t->index), t->error.len ? t->error : str_of("the worker gave no reason"), now_ms());
     } else if (t->state == TASK_CANCELED) {
@@ -178,7 +178,7 @@ static int save_all(struct follow *f, struct reading *r, struct err *e)
 /* Nothing is open: every task is final, or the rest was never submitted and nobody seems to do it. */
 static int finished(struct follow *f, struct reading *r, const struct job_info *j, bool *end, struct err *e)
 {
-    uint32_t known = j->n_queued + j->n_running + j->n_done + j->n_failed + j->n_canceled;
+    uint32_t known = j->n_queued + j->n_running + j->n_done + j->n_failed + j->n_canceled + j->n_expired;
 
     *end = r->n_final >= f->n_tasks;
     if (*end) return 0;

@@ -122,16 +122,17 @@ static void cell_span(struct buf *b, int64_t ms, size_t cols)
 
 static const char *job_state(const struct job_info *j)
 {
-    uint32_t final = j->n_done + j->n_failed + j->n_canceled;
+    uint32_t final = j->n_done + j->n_failed + j->n_canceled + j->n_expired;
 
-    if (final >= j->n_tasks) return j->n_canceled ? "canceled" : j->n_failed ? "failed" : "done";
+    if (j->n_canceling) return "canceling";
+    if (final >= j->n_tasks) return j->n_canceled ? "canceled" : j->n_failed ? "failed" : j->n_expired ? "expired" : "done";
     if (j->n_running) return "running";
     return final + j->n_queued < j->n_tasks ? "partial" : "queued";
 }
 
 void print_jobs_head(struct buf *b)
 {
-    buf_puts(b, "   JOB  STATE      DONE/IMAGES  FAILED          AGE          ETA  NAME\n");
+    buf_puts(b, "   JOB  STATE       DONE/IMAGES  FAILED          AGE          ETA  NAME\n");
 }
 
 void print_job_line(struct buf *b, const struct job_info *j, int64_t now_wall_ms)
@@ -140,9 +141,9 @@ void print_job_line(struct buf *b, const struct job_info *j, int64_t now_wall_ms
 
     snprintf(done, sizeof done, "%" PRIu32 "/%" PRIu32, j->n_done, j->n_tasks);
     cell_u(b, j->job, 6);
-    cell(b, str_of(job_state(j)), 8, false);
+    cell(b, str_of(job_state(j)), 9, false);
     cell(b, str_of(done), 12, true);
-    cell_u(b, j->n_failed, 6);
+    cell_u(b, (uint64_t)j->n_failed + j->n_expired, 6);
     cell_span(b, now_wall_ms > j->created_wall_ms ? now_wall_ms - j->created_wall_ms : 0, 11);
     cell_span(b, j->n_queued + j->n_running ? j->eta_ms : -1, 11);
     print_safe(b, j->name, 60);
@@ -166,6 +167,8 @@ void print_job_json(struct buf *b, const struct job_info *j)
         b, ",\"state\":\"%s\",\"created\":\"%s\",\"images\":%" PRIu32 ",\"queued\":%" PRIu32 ",\"running\":%" PRIu32 ",\"done\":%" PRIu32,
         job_state(j), made, j->n_tasks, j->n_queued, j->n_running, j->n_done);
     buf_printf(b, ",\"failed\":%" PRIu32 ",\"canceled\":%" PRIu32 ",\"gathered\":%" PRIu32, j->n_failed, j->n_canceled, j->n_collected);
+    buf_printf(b, ",\"expired\":%" PRIu32 ",\"canceling\":%" PRIu32, j->n_expired, j->n_canceling);
+    if (j->deadline_ms) buf_printf(b, ",\"deadline_ms\":%" PRIu64, j->deadline_ms);
     if (j->eta_ms >= 0) buf_printf(b, ",\"eta_ms\":%" PRId64, j->eta_ms);
     if (j->images_per_s > 0) buf_printf(b, ",\"images_per_s\":%.4g", (double)j->images_per_s);
     buf_printf(b, ",\"class\":\"%s\",\"client\":", job_class_name(j->job_class));
@@ -194,7 +197,7 @@ void print_task_line(struct buf *b, const struct shown *t)
     cell_u(b, t->info.attempts, 5);
     cell_span(b, t->info.state == TASK_DONE ? (int64_t)t->info.took_ms : -1, 10);
     cell(b, t->info.worker, 16, false);
-    if (t->info.state == TASK_FAILED)
+    if (t->info.state == TASK_FAILED || t->info.state == TASK_EXPIRED)
         print_safe(b, t->info.error, 200);
     else
         print_safe(b, t->spec.prompt, 60);
@@ -241,7 +244,7 @@ void print_task_json(struct buf *b, const struct shown *t)
 
 void print_workers_head(struct buf *b)
 {
-    buf_puts(b, "WORKER                STATE     DEVICE    BUSY    DONE  FAILED   PER IMAGE  MODELS\n");
+    buf_puts(b, "WORKER                STATE        DEVICE    BUSY    DONE  FAILED   PER IMAGE  MODELS\n");
 }
 
 void print_worker_line(struct buf *b, const struct worker_info *w)
@@ -250,7 +253,7 @@ void print_worker_line(struct buf *b, const struct worker_info *w)
 
     snprintf(busy, sizeof busy, "%" PRIu32 "/%" PRIu32, w->n_held, w->capacity);
     cell(b, w->name, 20, false);
-    cell(b, w->state, 8, false);
+    cell(b, w->state, 11, false);
     cell(b, w->device, 8, false);
     cell(b, str_of(busy), 4, true);
     cell_u(b, w->n_done, 6);
@@ -269,6 +272,11 @@ void print_worker_line(struct buf *b, const struct worker_info *w)
         buf_puts(b, "  ");
         print_safe(b, w->about, 60);
     }
+    if (w->why.len) {
+        buf_puts(b, "  (");
+        print_safe(b, w->why, 300);
+        buf_putc(b, ')');
+    }
     buf_putc(b, '\n');
 }
 
@@ -286,8 +294,10 @@ void print_worker_json(struct buf *b, const struct worker_info *w)
     print_quoted(b, w->version);
     buf_printf(b,
                ",\"capacity\":%" PRIu32 ",\"held\":%" PRIu32 ",\"done\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"ms_per_image\":%" PRIu32
-               ",\"silent_ms\":%" PRId64 ",\"models\":[",
-               w->capacity, w->n_held, w->n_done, w->n_failed, w->ms_per_image, w->silent_ms);
+               ",\"silent_ms\":%" PRId64 ",\"max_batch\":%" PRIu32 ",\"why\":",
+               w->capacity, w->n_held, w->n_done, w->n_failed, w->ms_per_image, w->silent_ms, w->max_batch ? w->max_batch : 1);
+    print_quoted(b, w->why);
+    buf_puts(b, ",\"models\":[");
     for (size_t k = 0; k < w->n_models; k++) {
         char digest[SHA256_HEX];
 

@@ -123,7 +123,8 @@ static int check_inline(const struct part *p, struct str bytes, struct err *e)
 
 static int check_job_info(const struct job_info *j, struct err *e)
 {
-    const uint32_t n[] = {j->n_tasks, j->n_queued, j->n_running, j->n_done, j->n_failed, j->n_canceled, j->n_collected};
+    const uint32_t n[] = {j->n_tasks,  j->n_queued,   j->n_running,   j->n_done,     j->n_failed,
+                          j->n_expired, j->n_canceled, j->n_canceling, j->n_collected};
     int            rc;
 
     if ((rc = check_id(j->job, "job", e)) || (rc = check_line(j->name, NAME_MAX_BYTES, "a job's name", e))) return rc;
@@ -133,6 +134,7 @@ static int check_job_info(const struct job_info *j, struct err *e)
     if ((rc = check_real(j->images_per_s, 0, 1e9f, "images per second", e))) return rc;
     if ((rc = check_enum((int)j->job_class, CLASS_BULK, "a job's class", e))) return rc;
     if ((rc = check_line(j->client, NAME_MAX_BYTES, "a job's client", e))) return rc;
+    if ((rc = check_range(j->deadline_ms, 0, DEADLINE_MAX_MS, "a deadline in ms", e))) return rc;
     return check_words(j->why, e);
 }
 
@@ -142,7 +144,7 @@ static int check_task_info(const struct task_info *t, struct err *e)
 
     if ((rc = check_id(t->job, "job", e)) || (rc = check_id(t->task, "task", e))) return rc;
     if ((rc = check_range(t->index, 0, JOB_TASKS_MAX - 1, "index", e))) return rc;
-    if ((rc = check_enum((int)t->state, TASK_CANCELED, "task state", e))) return rc;
+    if ((rc = check_enum((int)t->state, TASK_EXPIRED, "task state", e))) return rc;
     if ((rc = check_range((uint64_t)(int64_t)t->width_px, 0, PX_MAX, "width", e))) return rc;
     if ((rc = check_range((uint64_t)(int64_t)t->height_px, 0, PX_MAX, "height", e))) return rc;
     if ((rc = check_line(t->label, LABEL_MAX_BYTES, "a label", e))) return rc;
@@ -165,6 +167,8 @@ static int check_worker_info(const struct worker_info *w, struct err *e)
     if ((rc = check_models(w->model, w->n_models, e))) return rc;
     if ((rc = check_range(w->capacity, 0, LEASES_MAX, "capacity", e))) return rc;
     if ((rc = check_range(w->n_held, 0, LEASES_MAX, "leases held", e))) return rc;
+    if ((rc = check_range(w->max_batch, 0, BATCH_MAX, "the largest batch", e))) return rc;
+    if ((rc = check_words(w->why, e))) return rc;
     if (w->silent_ms < 0) return err_set(e, ERR_ARG, "silent for %" PRId64 " ms is negative", w->silent_ms);
     return check_progress(w->progress, w->n_progress, LEASES_MAX, e);
 }
@@ -179,7 +183,8 @@ static int check_hello(const struct hello *h, struct err *e)
     if ((rc = check_line(h->device, NAME_MAX_BYTES, "the device", e))) return rc;
     if ((rc = check_line(h->about, ABOUT_MAX_BYTES, "the device's description", e))) return rc;
     if ((rc = check_range(h->capacity, 0, LEASES_MAX, "capacity", e))) return rc;
-    if (h->role == ROLE_CLIENT && (h->capacity || h->n_models || h->n_held || h->device.len || h->about.len))
+    if ((rc = check_range(h->max_batch, 0, BATCH_MAX, "the largest batch", e))) return rc;
+    if (h->role == ROLE_CLIENT && (h->capacity || h->max_batch || h->n_models || h->n_held || h->device.len || h->about.len))
         return err_set(e, ERR_ARG, "a client has no device, capacity, models or leases");
     if ((rc = check_models(h->model, h->n_models, e))) return rc;
     return check_held(h->held, h->n_held, LEASES_MAX, e);
@@ -193,6 +198,7 @@ static int check_submit(const struct submit *s, struct err *e)
     if ((rc = check_line(s->name, NAME_MAX_BYTES, "the job's name", e))) return rc;
     if ((rc = check_range(s->n_tasks, 1, JOB_TASKS_MAX, "a job's images", e))) return rc;
     if ((rc = check_enum((int)s->job_class, CLASS_BULK, "class", e))) return rc;
+    if ((rc = check_range(s->deadline_ms, 0, DEADLINE_MAX_MS, "a deadline in ms", e))) return rc;
     if ((rc = check_many(s->n_items, 1, SUBMIT_ITEMS_MAX, "items", e))) return rc;
     for (size_t i = 0; i < s->n_items; i++) {
         struct err why = {0};
@@ -350,7 +356,9 @@ static int check_worker_side(const struct msg *m, struct err *e)
     case MSG_READY: return check_range(m->ready.capacity, 0, LEASES_MAX, "capacity", e);
     case MSG_LEASE: return check_lease(&m->lease, e);
     case MSG_BEAT: return check_progress(m->beat.progress, m->beat.n_progress, LEASES_MAX, e);
-    case MSG_BEAT_OK: return check_held(m->beat_ok.cancel, m->beat_ok.n_cancel, CANCELS_MAX, e);
+    case MSG_BEAT_OK:
+        if ((rc = check_held(m->beat_ok.cancel, m->beat_ok.n_cancel, CANCELS_MAX, e))) return rc;
+        return check_held(m->beat_ok.recall, m->beat_ok.n_recall, CANCELS_MAX, e);
     case MSG_OFFER: return check_offer(&m->offer, e);
     case MSG_OFFER_OK: return check_offer_ok(&m->offer_ok, e);
     case MSG_LEASES: return check_leases(&m->leases, e);
@@ -371,11 +379,13 @@ static int check_worker_side(const struct msg *m, struct err *e)
 
 static int check_control(const struct control_ask *c, struct err *e)
 {
-    int rc = check_enum((int)c->verb, CONTROL_UNDRAIN, "control verb", e);
+    int rc = check_enum((int)c->verb, CONTROL_RESUME, "control verb", e);
 
     if (rc) return rc;
     if ((rc = check_line(c->worker, NAME_MAX_BYTES, "a worker's name", e))) return rc;
+    if ((rc = check_line(c->client, NAME_MAX_BYTES, "a client's name", e))) return rc;
     if ((rc = check_range(c->index, 0, JOB_TASKS_MAX - 1, "index", e))) return rc;
+    if (c->verb == CONTROL_PAUSE || c->verb == CONTROL_RESUME) return 0;
     if (c->verb == CONTROL_REQUEUE) return check_id(c->job, "job", e);
     return c->worker.len ? 0 : err_set(e, ERR_ARG, "a worker's name is missing");
 }

@@ -28,6 +28,8 @@
 #define COLLECTED_MAX      512
 #define CANCELS_MAX        256          /* in one BEAT_OK */
 #define LEASES_MAX         64           /* held by one worker */
+#define BATCH_MAX          16           /* tasks that a worker may offer to make at once */
+#define DEADLINE_MAX_MS    (30 * 86400000LL) /* of a job, from its SUBMIT on */
 #define MODELS_MAX         16           /* announced by one worker */
 #define PARTS_MAX          2            /* image, latents */
 #define PART_MAX_BYTES     (256u << 20)

@@ -9,13 +9,14 @@ const char *task_state_name(enum task_state s)
     case TASK_DONE: return "done";
     case TASK_FAILED: return "failed";
     case TASK_CANCELED: return "canceled";
+    case TASK_EXPIRED: return "expired";
     }
     return "unknown";
 }
 
 bool task_state_final(enum task_state s)
 {
-    return s == TASK_DONE || s == TASK_FAILED || s == TASK_CANCELED;
+    return s == TASK_DONE || s == TASK_FAILED || s == TASK_CANCELED || s == TASK_EXPIRED;
 }
 
 const char *job_class_name(enum job_class c)

@@ -48,7 +48,7 @@ struct item {
     struct str  label; /* the client's wish for the file name of its first image; may be empty; checked by whoever writes files */
 };
 
-enum task_state { TASK_QUEUED = 1, TASK_RUNNING, TASK_DONE, TASK_FAILED, TASK_CANCELED };
+enum task_state { TASK_QUEUED = 1, TASK_RUNNING, TASK_DONE, TASK_FAILED, TASK_CANCELED, TASK_EXPIRED };
 enum part_kind { PART_IMAGE = 1, PART_LATENTS = 2 };
 enum job_class { CLASS_INTERACTIVE = 1, CLASS_NORMAL, CLASS_BULK }; /* shares of the farm 8:4:1 while all three wait */
 enum role { ROLE_CLIENT = 1, ROLE_WORKER = 2 };
@@ -92,6 +92,7 @@ struct hello {
     uint32_t   capacity;          /* leases it may hold at once; 0 while loading or draining */
     struct model_info *model; size_t n_models;
     struct held       *held;  size_t n_held;
+    uint32_t   max_batch;         /* tasks of one shape it makes at once; 0: as 1 */
 };
 
 struct welcome {
@@ -119,6 +120,7 @@ struct submit { /* tasks [first_task, first_task + sum of n_images) of a job of 
     uint32_t     n_tasks, first_task;
     struct item *item; size_t n_items;
     enum job_class job_class; /* of the whole job, told by its first SUBMIT; 0: CLASS_NORMAL */
+    uint64_t       deadline_ms; /* as the class: what has not begun so long after its first SUBMIT expires; 0: never */
 };
 
 struct submit_ok {
@@ -143,6 +145,9 @@ struct job_info {
     struct str why;         /* when nothing runs: "no worker has model base" ...; may be empty */
     enum job_class job_class;
     struct str client;      /* whose share it takes; may be empty */
+    uint32_t   n_expired;
+    uint32_t   n_canceling; /* canceled ones that a worker has not let go of yet: it stops at its next step */
+    uint64_t   deadline_ms; /* after created_wall_ms; 0: none */
 };
 struct jobs_ok { struct job_info *job; size_t n_jobs; };
 
@@ -197,23 +202,26 @@ struct collected { uint64_t *task; size_t n_tasks; };
 struct collected_ok { uint32_t n_known; };
 
 struct worker_info {
-    struct str  name, device, about, version, state; /* state: "ready", "loading", "busy", "draining", "suspect", "lost" */
+    struct str  name, device, about, version, state; /* state: "ready", "loading", "busy", "draining", "suspect", "quarantined", "lost" */
     struct model_info *model; size_t n_models;
     uint32_t    capacity, n_held;
     struct progress *progress; size_t n_progress;
     uint64_t    n_done, n_failed;
     uint32_t    ms_per_image; /* recent mean; 0: none yet */
     int64_t     silent_ms;
+    struct str  why;          /* of QUARANTINED and DRAINED: a sentence; may be empty */
+    uint32_t    max_batch;
 };
 struct workers_ok { struct worker_info *worker; size_t n_workers; };
 
-enum control_verb { CONTROL_REQUEUE = 1, CONTROL_DRAIN, CONTROL_UNDRAIN };
+enum control_verb { CONTROL_REQUEUE = 1, CONTROL_DRAIN, CONTROL_UNDRAIN, CONTROL_PAUSE, CONTROL_RESUME };
 struct control_ask {
     enum control_verb verb;
     uint64_t          job;       /* REQUEUE: its failed tasks, all of them or one */
     bool              one;
     uint32_t          index;
     struct str        worker;    /* DRAIN, UNDRAIN: its name */
+    struct str        client;    /* PAUSE, RESUME: whose work; empty: the whole farm's */
 };
 struct control_ok { uint32_t n; }; /* tasks or workers that it changed */
 
@@ -224,6 +232,7 @@ struct lease {
     uint32_t    index;
     uint32_t    budget_ms; /* the broker gives up after this */
     struct spec spec;      /* one image: seed already added up */
+    uint64_t    batch;     /* those of one number are of one shape and given together, to be made together; 0: alone */
 };
 struct leases { struct lease *lease; size_t n_leases; }; /* given together; as many LEASEs */
 
@@ -232,7 +241,11 @@ struct beat {
     uint32_t engine_restarts;
     struct progress *progress; size_t n_progress; /* one per held lease */
 };
-struct beat_ok { uint64_t seq; struct held *cancel; size_t n_cancel; }; /* also pushed unasked when something is canceled (seq 0) */
+struct beat_ok { /* also pushed unasked when something is canceled (seq 0) */
+    uint64_t     seq;
+    struct held *cancel; size_t n_cancel; /* to stop at the next step */
+    struct held *recall; size_t n_recall; /* to give back (RELEASE) if it has not begun; else nothing */
+};
 
 struct offer {
     uint64_t    task, epoch;
@@ -288,7 +301,7 @@ int  item_check(const struct item *it, struct err *e);
 int  rng_parse(struct str word, struct rng *out, struct err *e);
 /* The canonical word: "torch-cpu", "torch-cuda:h100", ... or "torch-cuda:270336" style SMSx THREADS when unnamed. */
 const char *rng_text(const struct rng *r, char *text, size_t cap);
-const char *task_state_name(enum task_state s); /* "queued", "running", "done", "failed", "canceled" */
+const char *task_state_name(enum task_state s); /* "queued", "running", "done", "failed", "canceled", "expired" */
 const char *stage_name(enum stage s);
 const char *job_class_name(enum job_class c); /* "interactive", "normal", "bulk" */
 const char *msg_kind_name(enum msg_kind k);

@@ -22,6 +22,7 @@ static ProtobufCMessage *pack_submit(const struct msg *m, struct arena *a)
     p->n_tasks = s->n_tasks;
     p->first_task = s->first_task;
     p->job_class = (Zfarm__JobClass)s->job_class;
+    p->deadline_ms = s->deadline_ms;
     p->n_items = s->n_items;
     p->items = arena_array(a, s->n_items + 1, sizeof *p->items);
     if (!p->items) return NULL;
@@ -41,6 +42,7 @@ static int unpack_submit(const ProtobufCMessage *body, struct arena *a, struct m
     s->n_tasks = p->n_tasks;
     s->first_task = p->first_task;
     s->job_class = p->job_class ? (enum job_class)p->job_class : CLASS_NORMAL; /* a client of before knows no classes */
+    s->deadline_ms = p->deadline_ms;
     s->n_items = p->n_items;
     if (!(s->item = arena_array(a, p->n_items, sizeof *s->item))) return wire_full(e);
     for (size_t i = 0; !rc && i < p->n_items; i++) rc = wire_item_from(p->items[i], &s->item[i], e);
@@ -127,6 +129,9 @@ static void job_info_to(const struct job_info *j, Zfarm__JobInfo *p, struct aren
     p->why = wire_words(j->why, a);
     p->job_class = (Zfarm__JobClass)j->job_class;
     p->client = wire_text(j->client);
+    p->n_expired = j->n_expired;
+    p->n_canceling = j->n_canceling;
+    p->deadline_ms = j->deadline_ms;
 }
 
 static int job_info_from(const Zfarm__JobInfo *p, struct job_info *j, struct err *e)
@@ -147,6 +152,9 @@ static int job_info_from(const Zfarm__JobInfo *p, struct job_info *j, struct err
     j->why = wire_str(p->why);
     j->job_class = p->job_class ? (enum job_class)p->job_class : CLASS_NORMAL;
     j->client = wire_str(p->client);
+    j->n_expired = p->n_expired;
+    j->n_canceling = p->n_canceling;
+    j->deadline_ms = p->deadline_ms;
     return wire_fixed(p->key, j->key, KEY_BYTES, "a job's key", e);
 }
 
@@ -405,6 +413,8 @@ static ProtobufCMessage *pack_workers_ok(const struct msg *m, struct arena *a)
         q->n_failed = w->n_failed;
         q->ms_per_image = w->ms_per_image;
         q->silent_ms = w->silent_ms;
+        q->why = wire_words(w->why, a);
+        q->max_batch = w->max_batch;
         if (!(q->models = wire_models_to(w->model, w->n_models, a))) return NULL;
         if (!(q->progress = wire_progress_to(w->progress, w->n_progress, a))) return NULL;
     }
@@ -425,7 +435,8 @@ static int unpack_workers_ok(const ProtobufCMessage *body, struct arena *a, stru
         *w = (struct worker_info){.name = wire_str(q->name), .device = wire_str(q->device), .about = wire_str(q->about),
                                   .version = wire_str(q->version), .state = wire_str(q->state), .n_models = q->n_models,
                                   .capacity = q->capacity, .n_held = q->n_held, .n_progress = q->n_progress, .n_done = q->n_done,
-                                  .n_failed = q->n_failed, .ms_per_image = q->ms_per_image, .silent_ms = q->silent_ms};
+                                  .n_failed = q->n_failed, .ms_per_image = q->ms_per_image, .silent_ms = q->silent_ms,
+                                  .why = wire_str(q->why), .max_batch = q->max_batch};
         if (!(rc = wire_models_from(q->models, q->n_models, a, &w->model, e)))
             rc = wire_progress_from(q->progress, q->n_progress, a, &w->progress, e);
     }
@@ -453,13 +464,15 @@ static ProtobufCMessage *pack_control(const struct msg *m, struct arena *a)
     p->one = m->control.one;
     p->index = m->control.index;
     p->worker = wire_text(m->control.worker);
+    p->client = wire_text(m->control.client);
     return &p->base;
 }
 
 static int unpack_control(const ProtobufCMessage *body, struct arena *a, struct msg *m, struct err *e)
 {
     BODY(Zfarm__Control);
-    m->control = (struct control_ask){(enum control_verb)p->verb, p->job, p->one != 0, p->index, wire_str(p->worker)};
+    m->control = (struct control_ask){(enum control_verb)p->verb, p->job, p->one != 0, p->index, wire_str(p->worker),
+                                      wire_str(p->client)};
     return 0;
 }
 

@@ -48,6 +48,7 @@ static ProtobufCMessage *pack_hello(const struct msg *m, struct arena *a)
     p->device = wire_text(h->device);
     p->about = wire_text(h->about);
     p->capacity = h->capacity;
+    p->max_batch = h->max_batch;
     p->n_models = h->n_models;
     p->n_held = h->n_held;
     if (!(p->models = wire_models_to(h->model, h->n_models, a)) || !(p->held = held_to(h->held, h->n_held, a))) return NULL;
@@ -69,6 +70,7 @@ static int unpack_hello(const ProtobufCMessage *body, struct arena *a, struct ms
     h->device = wire_str(p->device);
     h->about = wire_str(p->about);
     h->capacity = p->capacity;
+    h->max_batch = p->max_batch;
     h->n_models = p->n_models;
     h->n_held = p->n_held;
     if ((rc = wire_models_from(p->models, p->n_models, a, &h->model, e))) return rc;
@@ -145,6 +147,7 @@ static Zfarm__Lease *lease_to(const struct lease *l, struct arena *a)
     p->job = l->job;
     p->index = l->index;
     p->budget_ms = l->budget_ms;
+    p->batch = l->batch;
     if (!(p->spec = arena_take(a, sizeof *p->spec))) return NULL;
     wire_spec_pack(&l->spec, p->spec);
     return p;
@@ -159,6 +162,7 @@ static int lease_from(const Zfarm__Lease *p, struct lease *l, struct err *e)
     l->budget_ms = p->budget_ms;
     if (!p->spec) return err_set(e, ERR_PROTO, "a lease without a spec");
     wire_spec_unpack(p->spec, &l->spec);
+    l->batch = p->batch;
     return 0;
 }
 
@@ -219,6 +223,8 @@ static ProtobufCMessage *pack_beat_ok(const struct msg *m, struct arena *a)
     NEW(Zfarm__BeatOk, zfarm__beat_ok__init);
     p->seq = m->beat_ok.seq;
     p->n_cancel = m->beat_ok.n_cancel;
+    p->n_recall = m->beat_ok.n_recall;
+    if (!(p->recall = held_to(m->beat_ok.recall, m->beat_ok.n_recall, a))) return NULL;
     return (p->cancel = held_to(m->beat_ok.cancel, m->beat_ok.n_cancel, a)) ? &p->base : NULL;
 }
 
@@ -227,6 +233,8 @@ static int unpack_beat_ok(const ProtobufCMessage *body, struct arena *a, struct 
     BODY(Zfarm__BeatOk);
     m->beat_ok.seq = p->seq;
     m->beat_ok.n_cancel = p->n_cancel;
+    m->beat_ok.n_recall = p->n_recall;
+    if (held_from(p->recall, p->n_recall, a, &m->beat_ok.recall, e)) return ERR_PROTO;
     return held_from(p->cancel, p->n_cancel, a, &m->beat_ok.cancel, e);
 }
 

@@ -99,7 +99,8 @@ static void say_hello(struct worker *w, int64_t now)
     memcpy(info.digest, model->digest, sizeof info.digest);
     m.hello = (struct hello){.role = ROLE_WORKER, .major = WIRE_MAJOR, .minor = WIRE_MINOR, .name = str_of(w->conf.name),
                              .version = str_of(ZFARM_VERSION), .device = str_of(model->device), .about = str_of(model->about),
-                             .capacity = worker_capacity(w), .model = &info, .n_models = 1, .held = held};
+                             .capacity = worker_capacity(w), .model = &info, .n_models = 1, .held = held,
+                             .max_batch = 1};
     memcpy(m.hello.instance, s->instance, sizeof s->instance);
     for (size_t i = 0; i < LEASES_MAX; i++)
         if (w->works.row[i].state != WORK_FREE) held[m.hello.n_held++] = (struct held){w->works.row[i].task, w->works.row[i].epoch};
@@ -282,6 +283,19 @@ static void on_lease(struct worker *w, const struct lease *m, int64_t now)
     say(w, &back);
 }
 
+static void on_beat_ok(struct worker *w, const struct beat_ok *m, int64_t now)
+{
+    for (size_t i = 0; i < m->n_cancel; i++) {
+        struct work *k = works_find(&w->works, m->cancel[i].task);
+        if (k && k->epoch == m->cancel[i].epoch) worker_cancel(w, k, now); /* not a newer lease of it */
+    }
+    for (size_t i = 0; i < m->n_recall; i++) {
+        struct work *k = works_find(&w->works, m->recall[i].task);
+        if (k && k->epoch == m->recall[i].epoch && k->state == WORK_WAITING && !k->canceled)
+            session_release(w, k, "called back for somebody who waits");
+    }
+}
+
 static void on_offer_ok(struct worker *w, const struct msg *m, int64_t now)
 {
     struct work *k = works_find(&w->works, m->offer_ok.task);
@@ -357,12 +371,7 @@ static void on_kind(struct worker *w, const struct msg *m, int64_t now)
     switch (m->kind) {
     case MSG_WELCOME: on_welcome(w, &m->welcome, now); return;
     case MSG_LEASE: on_lease(w, &m->lease, now); return;
-    case MSG_BEAT_OK:
-        for (size_t i = 0; i < m->beat_ok.n_cancel; i++) {
-            struct work *k = works_find(&w->works, m->beat_ok.cancel[i].task);
-            if (k && k->epoch == m->beat_ok.cancel[i].epoch) worker_cancel(w, k, now); /* not a newer lease of it */
-        }
-        return;
+    case MSG_BEAT_OK: on_beat_ok(w, &m->beat_ok, now); return;
     case MSG_OFFER_OK: on_offer_ok(w, m, now); return;
     case MSG_CREDIT: on_credit(w, &m->credit, now); return;
     case MSG_RESULT_OK: forget_answered(w, m->result_ok.task, 0, WORK_FINISHED); return;

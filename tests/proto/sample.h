@@ -169,6 +169,9 @@ static inline struct job_info sample_job(struct sample *s)
     j.why = sample_text(s, 30);
     j.job_class = CLASS_INTERACTIVE;
     j.client = j.name;
+    j.n_expired = 3;
+    j.n_canceling = 2;
+    j.deadline_ms = 60000;
 
     sample_bytes(s, j.key, KEY_BYTES);
     return j;
@@ -234,6 +237,7 @@ static inline void sample_lists(struct sample *s, struct msg *m)
         m->submit.n_tasks = JOB_TASKS_MAX;
         m->submit.first_task = sample_in(s, 1, 1000);
         m->submit.n_items = n;
+        m->submit.deadline_ms = 5000;
         m->submit.job_class = CLASS_BULK; /* nothing is drawn for fields of later minors: the bytes of the others stay */
         sample_bytes(s, m->submit.key, KEY_BYTES);
         m->submit.item = arena_array(s->a, n, sizeof *m->submit.item);
@@ -296,6 +300,8 @@ static inline void sample_lists(struct sample *s, struct msg *m)
             w.n_failed = sample_id(s);
             w.ms_per_image = sample_in(s, 1, 9999);
             w.silent_ms = 5;
+            w.why = w.about;
+            w.max_batch = 4;
             w.model = sample_models(s, &w.n_models);
             w.progress = sample_progress(s, &w.n_progress);
             m->workers_ok.worker[i] = w;
@@ -325,6 +331,7 @@ static inline struct msg sample_msg(struct sample *s, enum msg_kind kind)
         m.hello.device = sample_text(s, 8);
         m.hello.about = sample_text(s, 40);
         m.hello.capacity = sample_in(s, 1, 64);
+        m.hello.max_batch = 4;
         sample_bytes(s, m.hello.instance, KEY_BYTES);
         m.hello.model = sample_models(s, &m.hello.n_models);
         m.hello.held = sample_held(s, &m.hello.n_held);
@@ -390,6 +397,7 @@ static inline struct msg sample_msg(struct sample *s, enum msg_kind kind)
         m.lease.index = sample_in(s, 1, 99999);
         m.lease.budget_ms = sample_in(s, 1, 1u << 30);
         m.lease.spec = sample_spec(s);
+        m.lease.batch = 5;
         break;
     case MSG_BEAT:
         m.beat.seq = h.task;
@@ -399,6 +407,8 @@ static inline struct msg sample_msg(struct sample *s, enum msg_kind kind)
     case MSG_BEAT_OK:
         m.beat_ok.seq = h.task;
         m.beat_ok.cancel = sample_held(s, &m.beat_ok.n_cancel);
+        m.beat_ok.recall = m.beat_ok.cancel;
+        m.beat_ok.n_recall = m.beat_ok.n_cancel;
         break;
     case MSG_OFFER:
         m.offer.task = h.task;
@@ -445,6 +455,7 @@ static inline struct msg sample_msg(struct sample *s, enum msg_kind kind)
         m.control.one = true;
         m.control.index = sample_in(s, 1, JOB_TASKS_MAX - 1);
         m.control.worker = sample_text(s, 9);
+        m.control.client = m.control.worker;
         break;
     case MSG_CONTROL_OK: m.control_ok.n = sample_in(s, 1, 99); break;
     case MSG_CREDIT:

@@ -80,11 +80,11 @@ static uint64_t tags_of(struct str body)
 }
 
 static const unsigned char n_fields[128] = {
-    [MSG_HELLO] = 11, [MSG_WELCOME] = 6, [MSG_ERROR] = 3, [MSG_GOAWAY] = 3, [MSG_SUBMIT] = 6, [MSG_SUBMIT_OK] = 3, [MSG_CANCEL] = 1,
+    [MSG_HELLO] = 12, [MSG_WELCOME] = 6, [MSG_ERROR] = 3, [MSG_GOAWAY] = 3, [MSG_SUBMIT] = 7, [MSG_SUBMIT_OK] = 3, [MSG_CANCEL] = 1,
     [MSG_CANCEL_OK] = 3, [MSG_JOBS] = 2, [MSG_JOBS_OK] = 1, [MSG_SHOW] = 3, [MSG_SHOW_OK] = 2, [MSG_EVENTS] = 5, [MSG_EVENTS_OK] = 5,
     [MSG_FETCH] = 5, [MSG_FETCH_OK] = 2, [MSG_COLLECTED] = 1, [MSG_COLLECTED_OK] = 1, [MSG_WORKERS_OK] = 1, [MSG_READY] = 1,
-    [MSG_LEASE] = 6, [MSG_BEAT] = 3, [MSG_BEAT_OK] = 2, [MSG_OFFER] = 9, [MSG_OFFER_OK] = 4, [MSG_RESULT_OK] = 2, [MSG_FAILED] = 4,
-    [MSG_FAILED_OK] = 2, [MSG_RELEASE] = 3, [MSG_CHUNK] = 5, [MSG_CREDIT] = 2, [MSG_CONTROL] = 5, [MSG_CONTROL_OK] = 1,
+    [MSG_LEASE] = 7, [MSG_BEAT] = 3, [MSG_BEAT_OK] = 3, [MSG_OFFER] = 9, [MSG_OFFER_OK] = 4, [MSG_RESULT_OK] = 2, [MSG_FAILED] = 4,
+    [MSG_FAILED_OK] = 2, [MSG_RELEASE] = 3, [MSG_CHUNK] = 5, [MSG_CREDIT] = 2, [MSG_CONTROL] = 6, [MSG_CONTROL_OK] = 1,
     [MSG_LEASES] = 1, [MSG_OFFERS] = 1, [MSG_OFFERS_OK] = 1};
 
 static void round_trip(void **state)
@@ -319,6 +319,10 @@ static void bounds(void **state)
     REFUSED(MSG_LEASE, m.lease.spec.model = str_of("a\x1b[2J"), "control byte");
     REFUSED(MSG_LEASE, m.lease.task = 0, "task is missing");
     REFUSED(MSG_LEASE, m.lease.budget_ms = 0, "budget");
+    REFUSED(MSG_HELLO, m.hello.max_batch = BATCH_MAX + 1, "batch");
+    REFUSED(MSG_SUBMIT, m.submit.deadline_ms = DEADLINE_MAX_MS + 1, "deadline");
+    REFUSED(MSG_BEAT_OK, m.beat_ok.n_recall = CANCELS_MAX + 1, "leases");
+    REFUSED(MSG_CONTROL, (m.control.verb = CONTROL_PAUSE, m.control.client = str_of("a\nb")), "control byte");
     REFUSED(MSG_HELLO, m.hello.role = (enum role)3, "role 3");
     REFUSED(MSG_HELLO, m.hello.role = ROLE_CLIENT, "a client has no");
     REFUSED(MSG_HELLO, m.hello.capacity = 65, "capacity 65");
@@ -451,10 +455,12 @@ static void golden_older(void **state)
         assert_int_equal(hex_to(d, body, len), 0);
         if (wire_unpack((struct str){(char *)head, sizeof head}, (struct str){(char *)body, len}, (struct str){0}, &b->out, &back, &e)) fail_msg("%s", e.text);
         assert_memory_equal(msg_kind_name(back.kind), line, strlen(msg_kind_name(back.kind)));
-        if (back.kind == MSG_SUBMIT) assert_int_equal(back.submit.job_class, CLASS_NORMAL);
-        if (back.kind == MSG_EVENTS_OK) assert_int_equal(back.events_ok.job.job_class, CLASS_NORMAL);
+        if (back.kind == MSG_SUBMIT) assert_int_equal(back.submit.job_class, n < 4 ? CLASS_NORMAL : CLASS_BULK);
+        if (back.kind == MSG_SUBMIT) assert_int_equal(back.submit.deadline_ms, 0);
+        if (back.kind == MSG_EVENTS_OK) assert_int_equal(back.events_ok.job.job_class, n < 4 ? CLASS_NORMAL : CLASS_INTERACTIVE);
+        if (back.kind == MSG_LEASE) assert_int_equal(back.lease.batch, 0);
     }
-    assert_true(n >= 4);
+    assert_true(n >= 12);
     fclose(f);
 }
 

@@ -17,172 +17,10 @@
 #include "base/hash.h"
 #include "base/png.h"
 #include "proto/peer.h"
+#include "tests/worker/fake_broker.h"
 #include "tests/worker/fake_engine.c"
 #include "worker/engine_child.h"
 #include "worker/worker.h"
-
-#define BEAT_TEST_MS 100
-#define WAIT_MS      10000
-
-extern char **environ;
-
-struct fake { /* the broker */
-    char          folder[32], endpoint[64];
-    struct peer  *peer;
-    struct arena  arena;
-    struct route  worker;
-    pid_t         pid;
-    uint32_t      n_beats, restarts;
-    struct progress progress; /* of the first lease in the last beat */
-    size_t        n_progress;
-};
-
-static int run_worker(char **argv)
-{
-    struct worker_conf c;
-    struct err         e = {0};
-    int                rc;
-
-    worker_conf_init(&c);
-    c.broker = argv[2];
-    snprintf(c.name, sizeof c.name, "test");
-    if (worker_conf_model(&c, argv[3], &e)) return 2;
-    c.watch = (struct watch){.load_ms = 3000, .first_ms = 700, .floor_ms = 400, .kill_ms = 300, .backoff_ms = 50, .backoff_max_ms = 400,
-                             .drain_ms = 2000};
-    c.log_level = getenv("ZFARM_TEST_LOG") ? LOG_DEBUG : LOG_NONE;
-    log_level_set(c.log_level);
-    rc = worker_run(&c, &e);
-    return rc == 0 ? 0 : rc == ERR_ARG ? 2 : 1;
-}
-
-static void start_worker(struct fake *f, const char *model)
-{
-    char *argv[] = {(char *)(uintptr_t)"test", (char *)(uintptr_t)"--worker", f->endpoint, (char *)(uintptr_t)model, NULL};
-
-    assert_int_equal(posix_spawn(&f->pid, "/proc/self/exe", NULL, NULL, argv, environ), 0);
-}
-
-static int worker_status(struct fake *f, int64_t wait_ms)
-{
-    int status = 0;
-
-    for (int64_t until = now_ms() + wait_ms; now_ms() < until; usleep(5000))
-        if (waitpid(f->pid, &status, WNOHANG) == f->pid) {
-            f->pid = 0;
-            return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-        }
-    return -1;
-}
-
-static void listen_again(struct fake *f)
-{
-    struct err e = {0};
-
-    if (peer_bind(&f->peer, f->endpoint, NULL, &e)) fail_msg("%s", e.text);
-}
-
-static int setup(void **state)
-{
-    struct fake *f = calloc(1, sizeof *f);
-
-    snprintf(f->folder, sizeof f->folder, "/tmp/zfarm-worker-XXXXXX");
-    if (!mkdtemp(f->folder)) return -1;
-    snprintf(f->endpoint, sizeof f->endpoint, "ipc://%s/s", f->folder);
-    arena_init(&f->arena, "fake", 8 * MSG_ARENA_BYTES);
-    listen_again(f);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fake *f = *state;
-
-    if (f->pid > 0) {
-        kill(f->pid, SIGKILL);
-        waitpid(f->pid, NULL, 0);
-    }
-    peer_close(f->peer);
-    peer_shutdown();
-    arena_release(&f->arena);
-    if (rmdir(f->folder)) return -1;
-    free(f);
-    return 0;
-}
-
-static void tell(struct fake *f, struct msg m)
-{
-    struct err e = {0};
-    int        rc = peer_send(f->peer, &f->worker, &m, &e);
-
-    if (rc) fail_msg("telling %s: %s", msg_kind_name(m.kind), e.text);
-}
-
-static void hear_beat(struct fake *f, const struct msg *m)
-{
-    struct msg answer = {.kind = MSG_BEAT_OK, .correlation = m->correlation, .beat_ok = {.seq = m->beat.seq}};
-    int        rc = peer_send(f->peer, &f->worker, &answer, NULL);
-
-    f->n_beats++;
-    f->restarts = m->beat.engine_restarts;
-    f->n_progress = m->beat.n_progress;
-    if (m->beat.n_progress) f->progress = m->beat.progress[0];
-    assert_true(rc == 0 || rc == ERR_NOTFOUND); /* one that drains may be gone right after its beat */
-}
-
-/* The next message of this kind; beats are answered on the way, READYs are passed over. 0 in kind: only listens for a while. */
-static struct msg expect_for(struct fake *f, enum msg_kind kind, int64_t wait_ms)
-{
-    struct msg m;
-    struct err e = {0};
-
-    for (int64_t until = now_ms() + wait_ms; now_ms() < until;) {
-        struct route from;
-        int          rc = peer_recv(f->peer, &f->arena, &from, &m, &e);
-
-        if (rc == ERR_BUSY) {
-            peer_wait(f->peer, 20);
-            continue;
-        }
-        if (rc) fail_msg("%s", e.text);
-        f->worker = from;
-        if (m.kind == kind) return m;
-        if (m.kind == MSG_BEAT) hear_beat(f, &m);
-        else if (m.kind != MSG_READY) fail_msg("%s came where %s was expected: %.*s", msg_kind_name(m.kind), msg_kind_name(kind),
-                                               m.kind == MSG_FAILED ? (int)m.failed.text.len : 0, m.kind == MSG_FAILED ? m.failed.text.at : "");
-    }
-    if (kind) fail_msg("no %s within %d ms", msg_kind_name(kind), (int)wait_ms);
-    memset(&m, 0, sizeof m);
-    return m;
-}
-
-static struct msg expect(struct fake *f, enum msg_kind kind)
-{
-    return expect_for(f, kind, WAIT_MS);
-}
-
-static struct msg welcome(struct fake *f, struct held *drop, size_t n_drop)
-{
-    struct msg hello = expect(f, MSG_HELLO);
-
-    tell(f, (struct msg){.kind = MSG_WELCOME, .correlation = hello.correlation,
-                         .welcome = {.major = 1, .boot_id = 1, .beat_ms = BEAT_TEST_MS, .drop = drop, .n_drop = n_drop}});
-    return hello;
-}
-
-static void lease(struct fake *f, uint64_t task, const char *prompt, int steps, bool latents)
-{
-    struct msg m = {.kind = MSG_LEASE, .lease = {.task = task, .epoch = task + 100, .job = 7, .index = 3, .budget_ms = 30000}};
-
-    spec_init(&m.lease.spec);
-    m.lease.spec.prompt = str_of(prompt);
-    m.lease.spec.width_px = 64;
-    m.lease.spec.height_px = 48;
-    m.lease.spec.steps = steps;
-    m.lease.spec.seed = task;
-    m.lease.spec.want_latents = latents;
-    tell(f, m);
-}
 
 /* Answers an OFFER with so little credit that it is granted anew again and again; gives back the bytes. */
 static void upload(struct fake *f, const struct msg *offer, uint64_t credit, struct buf out[PARTS_MAX])
@@ -302,11 +140,19 @@ static pid_t engine_pid(struct fake *f)
 
 static void wait_step(struct fake *f, uint64_t task, uint32_t step)
 {
-    for (int i = 0; i < 100; i++) {
+    for (int64_t until = now_ms() + WAIT_MS; now_ms() < until;) {
         expect_for(f, (enum msg_kind)0, 20);
         if (f->progress.task == task && f->progress.stage == STAGE_DENOISE && f->progress.step >= step) return;
     }
     fail_msg("no progress: stage %s step %u", stage_name(f->progress.stage), f->progress.step);
+}
+
+/* The next beats say that nothing is held any more. */
+static void quiet(struct fake *f)
+{
+    f->n_progress = 1;
+    for (int64_t until = now_ms() + WAIT_MS; f->n_progress && now_ms() < until;) expect_for(f, (enum msg_kind)0, 20);
+    assert_int_equal(f->n_progress, 0);
 }
 
 static struct msg expect_failed(struct fake *f, uint64_t task, enum fail_class why, const char *says)
@@ -342,7 +188,7 @@ static void engine_killed(void **state)
     assert_int_equal(expect(f, MSG_READY).ready.capacity, 2);
     finish(f, 2);
     assert_true(engine_pid(f) != before);
-    expect_for(f, (enum msg_kind)0, 3 * BEAT_TEST_MS);
+    for (int64_t until = now_ms() + WAIT_MS; f->restarts == 0 && now_ms() < until;) expect_for(f, (enum msg_kind)0, 20);
     assert_int_equal(f->restarts, 1);
 }
 
@@ -351,6 +197,7 @@ static void failures(void **state)
     struct fake *f = *state;
     struct msg   m;
 
+    f->patience_ms = 3000;
     start_worker(f, "turbo");
     welcome(f, NULL, 0);
     lease(f, 1, "crash", 4, false);
@@ -377,6 +224,26 @@ static void failures(void **state)
     m.lease.spec.model = str_of("other");
     tell(f, m);
     assert_int_equal(expect(f, MSG_RELEASE).release.task, 8);
+}
+
+/* What has not begun is given back when it is called for; what runs is not, nor what was leased anew. */
+static void recall(void **state)
+{
+    struct fake *f = *state;
+    struct held  held[] = {{1, 101}, {2, 999}, {2, 102}};
+    struct msg   m;
+
+    start_worker(f, "turbo");
+    assert_int_equal(welcome(f, NULL, 0).hello.max_batch, 1);
+    lease(f, 1, "slow", 30, false);
+    lease(f, 2, "a dog", 3, false);
+    wait_step(f, 1, 1);
+    assert_int_equal(f->n_progress, 2);
+    tell(f, (struct msg){.kind = MSG_BEAT_OK, .beat_ok = {.recall = held, .n_recall = 3}});
+    m = expect(f, MSG_RELEASE);
+    assert_int_equal(m.release.task, 2);
+    assert_int_equal(m.release.epoch, 102);
+    finish(f, 1);
 }
 
 /* The model's folder goes away: the engine cannot start again, and what waits here goes to others. It comes back: so does the worker, and
@@ -420,6 +287,7 @@ static void frozen(void **state)
     struct fake *f = *state;
     pid_t        engine;
 
+    f->patience_ms = 2000;
     start_worker(f, "turbo");
     welcome(f, NULL, 0);
     lease(f, 1, "slow", 20, false);
@@ -427,7 +295,7 @@ static void frozen(void **state)
     engine = engine_pid(f);
     kill(engine, SIGSTOP);
     kill(f->pid, SIGSTOP);
-    usleep(1500000);
+    usleep(3000000);
     kill(f->pid, SIGCONT);
     usleep(150000);
     kill(engine, SIGCONT);
@@ -485,14 +353,13 @@ static void broker_vanishes(void **state)
     lease(f, 2, "slow", 200, false);
     expect_for(f, (enum msg_kind)0, 100);
     peer_close(f->peer);
-    usleep(500000);
+    usleep((3 * BEAT_TEST_MS + 1000) * 1000); /* until the worker has noticed: its next word is HELLO */
     listen_again(f);
     m = welcome(f, &drop, 1);
     assert_memory_equal(m.hello.instance, first.hello.instance, KEY_BYTES);
     assert_int_equal(m.hello.n_held, 2);
     finish(f, 1);
-    expect_for(f, (enum msg_kind)0, 300);
-    assert_int_equal(f->n_progress, 0); /* the other was dropped */
+    quiet(f); /* the other was dropped */
     lease(f, 3, "a bird", 3, false);
     finish(f, 3);
 }
@@ -517,8 +384,7 @@ static void unknown_session(void **state)
         m = expect(f, MSG_OFFER);
     }
     tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = m.correlation, .offer_ok = {.task = 1, .verdict = OFFER_HAVE}});
-    expect_for(f, (enum msg_kind)0, 3 * BEAT_TEST_MS);
-    assert_int_equal(f->n_progress, 0);
+    quiet(f);
 }
 
 static void drain(void **state)
@@ -535,13 +401,14 @@ static void drain(void **state)
     assert_int_equal(expect(f, MSG_RELEASE).release.task, 2);
     finish(f, 1);
     expect(f, MSG_BYE);
-    assert_int_equal(worker_status(f, 3000), 0);
+    assert_int_equal(worker_status(f), 0);
 }
 
 static void drain_too_long(void **state)
 {
     struct fake *f = *state;
 
+    f->drain_ms = 2000;
     start_worker(f, "turbo");
     welcome(f, NULL, 0);
     lease(f, 1, "slow", 200, false); /* 6 s, and 2 s are given */
@@ -549,7 +416,7 @@ static void drain_too_long(void **state)
     kill(f->pid, SIGTERM);
     assert_int_equal(expect(f, MSG_RELEASE).release.task, 1);
     expect(f, MSG_BYE);
-    assert_int_equal(worker_status(f, 3000), 0);
+    assert_int_equal(worker_status(f), 0);
 }
 
 static void second_signal(void **state)
@@ -565,7 +432,7 @@ static void second_signal(void **state)
     kill(f->pid, SIGINT);
     usleep(50000);
     kill(f->pid, SIGINT);
-    assert_int_equal(worker_status(f, 1500), 0);
+    assert_int_equal(worker_status(f), 0);
     assert_int_equal(kill(engine, 0), -1); /* no engine is left behind */
 }
 
@@ -579,8 +446,8 @@ static void supervisor_killed(void **state)
     welcome(f, NULL, 0);
     engine = engine_pid(f);
     kill(f->pid, SIGKILL);
-    assert_int_equal(worker_status(f, 1000), 1000 + SIGKILL);
-    for (int i = 0; i < 200 && kill(engine, 0) == 0; i++) usleep(10000);
+    assert_int_equal(worker_status(f), 1000 + SIGKILL);
+    for (int64_t until = now_ms() + WAIT_MS; kill(engine, 0) == 0 && now_ms() < until;) usleep(10000);
     assert_int_equal(kill(engine, 0), -1);
 }
 
@@ -589,9 +456,9 @@ static void model_does_not_open(void **state)
     struct fake *f = *state;
 
     start_worker(f, "missing");
-    assert_int_equal(worker_status(f, 3000), 1);
+    assert_int_equal(worker_status(f), 1);
     start_worker(f, "crashes");
-    assert_int_equal(worker_status(f, 3000), 1);
+    assert_int_equal(worker_status(f), 1);
 }
 
 static void version_refused(void **state)
@@ -602,19 +469,19 @@ static void version_refused(void **state)
     start_worker(f, "turbo");
     m = expect(f, MSG_HELLO);
     tell(f, (struct msg){.kind = MSG_ERROR, .correlation = m.correlation, .error = {WIRE_VERSION, 0, {"2.0 is spoken here", 18}}});
-    assert_int_equal(worker_status(f, 3000), 1);
+    assert_int_equal(worker_status(f), 1);
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-        T(hello), T(result_with_small_credit), T(engine_killed), T(failures), T(model_goes_away), T(frozen),
+        T(hello), T(result_with_small_credit), T(engine_killed), T(failures), T(recall), T(model_goes_away), T(frozen),
         T(failed_ok_of_an_older_lease), T(cancel), T(broker_vanishes), T(unknown_session),
         T(drain), T(drain_too_long), T(second_signal), T(supervisor_killed), T(model_does_not_open), T(version_refused),
     };
 
     if (engine_child_is(argc, argv)) return engine_child_main(argc, argv);
-    if (argc == 4 && !strcmp(argv[1], "--worker")) return run_worker(argv);
+    if (argc == 6 && !strcmp(argv[1], "--worker")) return run_worker(argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
