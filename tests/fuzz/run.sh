@@ -1,6 +1,6 @@
 #!/bin/sh
-# run.sh BUILD SECONDS [FUZZER...] - runs the libFuzzer harnesses of a clang build, as many at once as there are cores, from what the goldens
-# offer as a start; prints a line each. Exit 1 with the finding when there is one. What was found stays in BUILD/corpus.
+# run.sh BUILD SECONDS [FUZZER...] - runs the libFuzzer harnesses of a clang build, as many at once as there are cores, from the nasty files and
+# what the goldens offer as a start; prints a line each. Exit 1 with the finding when there is one. What was found stays in BUILD/corpus.
 set -u
 here=$(dirname "$0")
 build=$1
@@ -18,8 +18,13 @@ seed() { # FUZZER FILE... into its corpus
     done
 }
 
+mkdir -p "$build/corpus"
+"$build/bin/nasty_files" "$build/corpus"
+export ASAN_OPTIONS="quarantine_size_mb=8:malloc_context_size=4:${ASAN_OPTIONS:-}" # twice as many executions
 for f in "$@"; do
+    mkdir -p "$build/corpus/$f"
     case $f in
+    fuzz_gguf | fuzz_vocab) printf '@' >"$build/corpus/$f/edit" && printf '#' >"$build/corpus/$f/edit-other" ;;
     fuzz_config) seed "$f" "$golden"/tiny-a/model/*.json "$golden"/tiny-a/model/*/*config.json ;;
     fuzz_png) seed "$f" "$golden"/tiny-a/case5.png ;;
     fuzz_batch) seed "$f" "$here"/../demo_accuracy/*20*.jsonl ;;
@@ -28,7 +33,7 @@ for f in "$@"; do
 done
 printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} sh -c '
     log={}; log='"$build"'/$log.log
-    if '"$build"'/bin/{} -max_total_time='"$seconds"' -timeout=20 -rss_limit_mb=3000 -print_final_stats=1 '"$build"'/corpus/{} >$log 2>&1; then
+    if '"$build"'/bin/{} -max_total_time='"$seconds"' -max_len=4096 -timeout=20 -rss_limit_mb=3000 -print_final_stats=1 '"$build"'/corpus/{} >$log 2>&1; then
         echo "{}: $(sed -n "s/^stat::number_of_executed_units: *//p" $log) executions, no finding"
     else
         tail -n 60 $log
