@@ -24,7 +24,8 @@ enum precision { PRECISION_AUTO, PRECISION_F32, PRECISION_BF16 };
 #define DEV_THREADS_MAX 1024
 
 struct dev_opts {
-    enum precision precision; /* of products (linear, conv, attention); AUTO: bf16 where the device multiplies it natively, else f32 */
+    enum precision precision; /* of products. AUTO: bf16 where the device multiplies it natively; else f32, but a CPU makes linear from
+                                 16-bit integers (error 1e-4 and less, kernels/cpu/int16.h) */
     int            n_threads; /* CPU only; 0 = all that this process may use */
 };
 

@@ -25,7 +25,7 @@ static const struct argp_option options[] = {
     {"tokenizer", KEY_TOKENIZER, "DIR", 0, "Folder of tokenizer.json, when the model does not have one", 1},
     {"profile", KEY_PROFILE, "NAME", 0, "turbo or base: what the model is, when its files do not say", 1},
     {"device", KEY_DEVICE, "DEVICE", 0, "auto, cpu, cuda:N (default auto: the first GPU, or the CPU)", 2},
-    {"precision", KEY_PRECISION, "TYPE", 0, "auto, f32 or bf16: how products are computed (default auto: bf16 where the device multiplies it itself, else f32)", 2},
+    {"precision", KEY_PRECISION, "TYPE", 0, "auto, f32 or bf16: how products are computed (default auto: bf16 where the device multiplies it itself, else f32; a CPU then makes large products from 16-bit integers, error 1e-4)", 2},
     {"threads", KEY_THREADS, "N", 0, "CPU threads of the engine (default: all CPUs this process may use)", 2},
     {"slots", KEY_SLOTS, "N", 0, "Tasks held at once, 1 to 64: one is made, the others wait at hand (default 2)", 2},
     {"name", KEY_NAME, "TEXT", 0, "The name shown by `zfarm workers` (default HOST:PID)", 3},

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "kernels/cpu/half.h"
+#include "kernels/cpu/int16.h"
 #include "kernels/cpu/mm.h"
 
 static void *take(struct dev *d, size_t bytes)
@@ -108,6 +109,7 @@ static void end(struct dev *d)
     for (int i = 0; i < c->kept.n; i++) free(c->kept.at[i]);
     for (int i = 0; i < 3; i++) free(c->vec[i].at);
     free(c->kept.at);
+    free(c->x16.at);
     if (c->engine) dnnl_engine_destroy(c->engine);
     pool_free(c->pool);
     free(c);
@@ -181,7 +183,7 @@ static void cpu_model(char *name, size_t cap)
 
         if (strncmp(line, "model name", 10) != 0 || !colon) continue;
         line[strcspn(line, "\n")] = '\0';
-        snprintf(name, cap, "%.80s", colon + 1 + strspn(colon + 1, " "));
+        snprintf(name, cap, "%.70s", colon + 1 + strspn(colon + 1, " "));
         break;
     }
     if (f) fclose(f);
@@ -191,7 +193,7 @@ int cpu_open(struct dev *d, const struct dev_opts *o, struct err *e)
 {
     struct cpu    *c = calloc(1, sizeof *c);
     dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
-    char           model[96];
+    char           model[80];
     int            rc = 0;
 
     if (!c) return err_set(e, ERR_NOMEM, "cpu: no memory for the device");
@@ -199,6 +201,7 @@ int cpu_open(struct dev *d, const struct dev_opts *o, struct err *e)
     d->ops = &table;
     d->act_type = DTYPE_F32;
     c->native_bf16 = isa == dnnl_cpu_isa_avx512_core_bf16 || isa == dnnl_cpu_isa_avx512_core_amx;
+    c->int16 = o->precision == PRECISION_AUTO && !c->native_bf16 ? int16_best() : NULL;
     d->precision = o->precision != PRECISION_AUTO ? o->precision : c->native_bf16 ? PRECISION_BF16 : PRECISION_F32;
     if (dnnl_engine_create(&c->engine, dnnl_cpu, 0) != dnnl_success) {
         rc = err_set(e, ERR_DEVICE, "cpu: oneDNN does not start");
@@ -210,7 +213,7 @@ int cpu_open(struct dev *d, const struct dev_opts *o, struct err *e)
         return rc;
     }
     cpu_model(model, sizeof model);
-    snprintf(d->about, sizeof d->about, "%s, %d threads, %s", model, pool_threads(c->pool), isa_name(isa));
+    snprintf(d->about, sizeof d->about, "%s, %d threads, %s%s", model, pool_threads(c->pool), isa_name(isa), c->int16 ? ", 16-bit products" : "");
     return 0;
 }
 

@@ -14,6 +14,8 @@ int cpu_open(struct dev *d, const struct dev_opts *o, struct err *e);
 struct cpu {
     struct pool *pool;
     bool         native_bf16; /* the CPU multiplies bf16 itself: oneDNN's bf16 primitives; else round and multiply in f32 */
+    const struct int16 *int16; /* linear16.c: how products of many rows are made; NULL: not in this precision, or not on this CPU */
+    struct { void *at; size_t cap; } x16; /* linear16.c: x rounded */
     struct dnnl_engine *engine;
     struct conv_weight *conv; /* conv.c: weights in oneDNN's own order, by address (uthash) */
     struct mm          *mm;   /* mm.c: bf16 products by shape (uthash) */

@@ -13,6 +13,7 @@
 #include "kernels/cpu/common.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/half.h"
+#include "kernels/cpu/linear.h"
 #include "kernels/cpu/mm.h"
 
 enum { ROWS = 512, COLS_MAX = 256, COLS_MIN = 128, DEPTH = 512, ROWS_STEP = 32, LARGE = 1 << 21 };
@@ -172,6 +173,10 @@ void cpu_linear(struct dev *d, struct tensor *y, const struct tensor *x, const s
                      .bf16 = d->precision == PRECISION_BF16};
     size_t      lib_bytes = 0;
 
+    if (c->int16 && j.n >= LINEAR16_ROWS_LEAST) {
+        cpu_linear16(d, y, x, w, bias);
+        return;
+    }
     j.cols = j.n * j.m >= LARGE ? COLS_MAX : COLS_MIN;
     if (bias && !(j.bias = cpu_vec(d, bias, 0))) return;
     if (j.bf16 && c->native_bf16 && plan_bf16(&j, &lib_bytes)) {

@@ -1,6 +1,6 @@
 /* bench_ops.c - what the CPU's ops reach, beside a plain multi-threaded dnnl_sgemm of the same run.
  *
- *   bench_ops [THREADS] [f32|bf16] [PATTERN]      PATTERN: only rows whose name contains it
+ *   bench_ops [THREADS] [auto|f32|bf16] [PATTERN]      PATTERN: only rows whose name contains it
  *
  * Prints a Markdown table: best of several runs. Shapes are those of the real model at 512 and 1024 pixels, cut in the number of rows only. */
 #include <dnnl.h>
@@ -13,6 +13,7 @@
 #include "kernels/cpu/half.h"
 #include "kernels/dev.h"
 #include "kernels/ops.h"
+#include "kernels/quant.h"
 
 extern void omp_set_num_threads(int n); /* libgomp's: for the plain product that we compare with */
 
@@ -44,7 +45,10 @@ static struct tensor filled(struct dev *d, enum dtype type, int rank, const int6
         int64_t m = n - at < 1024 ? n - at : 1024;
 
         for (int64_t i = 0; i < m; i++) line[i] = dice();
-        from_f32((char *)t.data + (size_t)at * dtype_bytes(type), type, line, m);
+        char *to = (char *)t.data + dtype_row_bytes(type, at);
+
+        if (quant_is(type)) quant_from_f32(to, type, line, m);
+        else from_f32(to, type, line, m);
     }
     return t;
 }
@@ -231,22 +235,26 @@ static void rest(struct bench *b, int which)
 
 int main(int argc, char **argv)
 {
-    struct dev_opts o = {PRECISION_F32, argc > 1 ? (int)strtol(argv[1], NULL, 10) : 0};
+    struct dev_opts o = {PRECISION_AUTO, argc > 1 ? (int)strtol(argv[1], NULL, 10) : 0};
     struct bench    b = {.pattern = argc > 3 ? argv[3] : NULL};
     struct err      e = {0};
 
-    if (argc > 2 && strcmp(argv[2], "bf16") == 0) o.precision = PRECISION_BF16;
+    if (argc > 2 && strcmp(argv[2], "auto") != 0) o.precision = strcmp(argv[2], "bf16") == 0 ? PRECISION_BF16 : PRECISION_F32;
     if (dev_open(&b.d, "cpu", &o, &e) || dev_scratch_reserve(b.d, (size_t)1 << 30, &e)) {
         fprintf(stderr, "%s\n", e.text);
         return 1;
     }
     if (o.n_threads > 0) omp_set_num_threads(o.n_threads);
     printf("%s, precision %s\n\n| op | shape | ms | rate | of dnnl_sgemm |\n|---|---|---|---|---|\n", b.d->about,
-           b.d->precision == PRECISION_BF16 ? "bf16" : "f32");
+           argc > 2 ? argv[2] : "auto");
     plain(&b);
     linear(&b, 1056, 3840, 3840, DTYPE_F32);
     linear(&b, 1056, 3840, 3840, DTYPE_BF16);
     linear(&b, 288, 3840, 10240, DTYPE_BF16);
+    linear(&b, 288, 3840, 10240, DTYPE_Q8_0);
+    linear(&b, 288, 10240, 3840, DTYPE_Q8_0);
+    linear(&b, 288, 3840, 10240, DTYPE_Q4_K);
+    linear(&b, 64, 2560, 9728, DTYPE_Q8_0);
     linear(&b, 288, 10240, 3840, DTYPE_BF16);
     linear(&b, 1, 256, 15360, DTYPE_BF16);
     linear(&b, 64, 2560, 9728, DTYPE_BF16);

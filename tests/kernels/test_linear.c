@@ -1,4 +1,5 @@
 /* test_linear.c - products against a naive double, for every weight type and both precisions. */
+#include "kernels/cpu/cpu.h"
 #include "tests/kernels/twin.h"
 
 static double rounded(const struct scene *s, double v)
@@ -124,28 +125,94 @@ static void test_one_row(void **state)
     twin_run(one_row, PRECISION_BF16, 2e-6, 6);
 }
 
-/* A NaN spoils its row and no other. */
-static void test_nan(void **state)
+/* Many rows of wild sizes: what the CPU does when it may choose. */
+static void chosen(struct scene *s)
 {
-    struct dev   *d = twin_dev(PRECISION_F32, 2);
-    struct scene  s = {.d = d, .r = {.state = 3}};
-    struct tensor x = twin_random(&s, false, 1.0f, 2, (int64_t[]){5, 33}), y = twin_new(&s, false, 2, (int64_t[]){5, 17});
-    struct tensor w = twin_weight(&s, DTYPE_BF16, 1.0f, 2, (int64_t[]){17, 33});
+    int64_t n = dice_range(&s->r, 1, 60), k = dice_range(&s->r, 1, 1100), m = dice_range(&s->r, 1, 150);
+
+    if (dice_range(&s->r, 0, 1)) blocks(s);
+    else product(s, n, k, m, twin_type(s));
+}
+
+static void test_chosen(void **state)
+{
+    (void)state;
+    twin_run(chosen, PRECISION_AUTO, 2e-4, 40);
+    twin_run(across_tiles, PRECISION_AUTO, 2e-4, 2);
+    twin_run(large, PRECISION_AUTO, 2e-4, 1);
+}
+
+/* 16-bit integers: Q8_0 is taken as it is, a wild value in every row costs little accuracy, a row does not know of the others. */
+static void test_int16(void **state)
+{
+    struct dev   *d = twin_dev(PRECISION_AUTO, 2);
+    struct scene  s = {.d = d, .r = {.state = 21}, .check = true, .bound = 4e-5};
+    int64_t       n = 1100, k = 320, m = 40;
+    struct tensor x = twin_random(&s, true, 1.0f, 2, (int64_t[]){n, k}), y = twin_new(&s, true, 2, (int64_t[]){n, m});
+    struct tensor w = twin_weight(&s, DTYPE_Q8_0, 0.02f, 2, (int64_t[]){m, k}), some = tensor_slice(&x, 700, 31);
+    struct tensor again = twin_new(&s, false, 2, (int64_t[]){31, m});
+    double       *truth = twin_truth(n * m);
 
     (void)state;
+    if (!cpu_of(d)->int16) {
+        print_message("this CPU multiplies bf16: no 16-bit integers\n");
+        free(truth);
+        dev_close(d);
+        skip();
+    }
+    op_linear(d, &y, &x, &w, NULL);
+    op_linear(d, &again, &some, &w, NULL);
+    for (int64_t i = 0; i < 31; i++) assert_memory_equal(twin_row(&again, i), twin_row(&y, 700 + i), (size_t)m * sizeof(float));
+    for (int64_t i = 0; i < n * m; i++) {
+        for (int64_t l = 0; l < k; l++) truth[i] += twin_at(&x, i / m * k + l) * twin_at(&w, i % m * k + l);
+    }
+    twin_check(&s, "int16", &y, truth);
+    truth = twin_truth(n * m);
+    for (int64_t i = 0; i < n; i++) twin_row(&x, i)[i % k] = 3e4f;
+    op_linear(d, &y, &x, &w, NULL);
+    for (int64_t i = 0; i < n * m; i++) {
+        for (int64_t l = 0; l < k; l++) truth[i] += twin_at(&x, i / m * k + l) * twin_at(&w, i % m * k + l);
+    }
+    s.bound = 1e-4;
+    twin_check(&s, "int16 beside a wild value", &y, truth);
+    dev_close(d);
+}
+
+/* A NaN spoils its row and no other; in w its column. */
+static void nan_in(enum precision p, int64_t n)
+{
+    struct dev   *d = twin_dev(p, 2);
+    struct scene  s = {.d = d, .r = {.state = 3}};
+    struct tensor x = twin_random(&s, false, 1.0f, 2, (int64_t[]){n, 33}), y = twin_new(&s, false, 2, (int64_t[]){n, 17});
+    struct tensor w = twin_weight(&s, DTYPE_BF16, 1.0f, 2, (int64_t[]){17, 33});
+
     twin_row(&x, 2)[7] = NAN;
     op_linear(d, &y, &x, &w, NULL);
-    for (int64_t i = 0; i < 5; i++) {
+    for (int64_t i = 0; i < n; i++) {
         for (int64_t j = 0; j < 17; j++) assert_int_equal(isnan(twin_row(&y, i)[j]) != 0, i == 2);
     }
+    ((uint16_t *)w.data)[5 * 33 + 32] = 0x7f80; /* infinity */
+    op_linear(d, &y, &x, &w, NULL);
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t j = 0; j < 17; j++) assert_int_equal(isfinite(twin_row(&y, i)[j]) != 0, i != 2 && j != 5);
+    }
     dev_close(d);
+}
+
+static void test_nan(void **state)
+{
+    (void)state;
+    nan_in(PRECISION_F32, 5);
+    nan_in(PRECISION_AUTO, 5);
+    nan_in(PRECISION_AUTO, 25);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_ragged), cmocka_unit_test(test_across_tiles), cmocka_unit_test(test_one_row),
                                        cmocka_unit_test(test_nan), cmocka_unit_test(test_blocks),
-                                       cmocka_unit_test(test_blocks_in_bf16)};
+                                       cmocka_unit_test(test_blocks_in_bf16), cmocka_unit_test(test_chosen),
+                                       cmocka_unit_test(test_int16)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
