@@ -322,6 +322,43 @@ static int check_places(struct gguf *g, struct err *e)
     return 0;
 }
 
+#define ORIGINAL "comfy.gguf.orig_shape." /* + a tensor's name: some converters fold a shape and leave it here, outermost first */
+
+static int unfold(const struct gguf *g, struct safetensors_entry *t, const struct gguf_value *v, struct err *e)
+{
+    uint64_t before = 1, after = 1;
+    int64_t  dim[4] = {0};
+
+    if (v->type != GGUF_ARRAY || v->item != GGUF_I32 || v->n < 1 || v->n > 4)
+        return err_set(e, ERR_FORMAT, "%s: the key " ORIGINAL "%s must be an array of 1 to 4 i32", g->path, t->name);
+    for (int i = 0; i < t->rank; i++) before *= (uint64_t)t->dim[i]; /* inside the file, so it cannot wrap */
+    for (uint64_t i = 0; i < v->n; i++) {
+        dim[i] = gguf_i32(v, i);
+        if (dim[i] < 1 || __builtin_mul_overflow(after, (uint64_t)dim[i], &after)) after = 0;
+    }
+    if (after != before)
+        return err_set(e, ERR_FORMAT, "%s: tensor %s: " ORIGINAL "%s says another number of values than the tensor holds", g->path, t->name,
+                       t->name);
+    if (t->usable && dim[v->n - 1] % dtype_block(t->type))
+        return err_set(e, ERR_FORMAT, "%s: tensor %s was folded so that its blocks (%s) go across rows: not supported, use F16", g->path,
+                       t->name, t->type_word);
+    t->rank = (int)v->n;
+    memcpy(t->dim, dim, sizeof dim);
+    return 0;
+}
+
+static int unfold_all(struct gguf *g, struct err *e)
+{
+    char key[sizeof ORIGINAL + GGUF_NAME_MAX];
+    int  rc = 0;
+    for (size_t i = 0; i < g->n && !rc; i++) {
+        snprintf(key, sizeof key, ORIGINAL "%s", g->entry[i].name);
+        const struct gguf_value *v = gguf_find(g, key);
+        if (v) rc = unfold(g, &g->entry[i], v, e);
+    }
+    return rc;
+}
+
 /* ---- the whole ---- */
 
 bool gguf_is(struct str bytes)
@@ -365,7 +402,8 @@ static int parse(struct gguf *g, struct cursor *c)
     g->header = (struct str){c->bytes.at, c->at};
     g->data = (const uint8_t *)c->bytes.at + c->at + (pad < left(c) ? pad : left(c));
     g->data_bytes = pad < left(c) ? left(c) - pad : 0;
-    return check_places(g, c->e);
+    if ((rc = check_places(g, c->e))) return rc;
+    return unfold_all(g, c->e);
 }
 
 int gguf_parse(struct gguf *out, struct str bytes, const char *path, struct err *e)

@@ -9,7 +9,7 @@
  * Believes nothing: every count is compared with the bytes that are left before anything is allocated, every product is checked for
  * overflow, nothing is added to be compared. After 0 is returned every tensor lies inside the data, aligned, disjoint from the others,
  * with whole blocks in its rows; names and keys differ and are printable ASCII; arrays hold what their count says; none is nested.
- * Shapes are turned into our order (outermost first). Strings of metadata are any bytes: whoever shows one escapes it.
+ * Shapes are turned into our order (outermost first); one that a converter folded (comfy.gguf.orig_shape.NAME) is the original again. Strings of metadata are any bytes: whoever shows one escapes it.
  * Not here: what a key means, which tensors a model needs (names.h, weights.h). */
 #ifndef ENGINE_GGUF_H
 #define ENGINE_GGUF_H

@@ -185,6 +185,39 @@ static void names(const struct out *o)
     }
 }
 
+/* A tensor of 64 values, stored as one row, that says what it was before. */
+static void folded(const struct out *o)
+{
+    static const uint64_t row[1] = { 64 };
+    static const struct {
+        const char *name;
+        bool        accepted;
+        uint32_t    item, kind;
+        uint64_t    n, dim[5];
+    } c[] = {
+        { "folded", true, T_I32, KIND_F32, 3, { 4, 2, 8 } },
+        { "folded_blocks_stay_in_rows", true, T_I32, KIND_Q8_0, 2, { 2, 32 } },
+        { "folded_blocks_across_rows", false, T_I32, KIND_Q8_0, 2, { 4, 16 } },
+        { "folded_other_count", false, T_I32, KIND_F32, 2, { 4, 17 } },
+        { "folded_zero", false, T_I32, KIND_F32, 2, { 0, 64 } },
+        { "folded_negative", false, T_I32, KIND_F32, 2, { 0xffffffff, 0xffffffc0 } },
+        { "folded_product_wraps", false, T_I32, KIND_F32, 4, { 0x7fffffff, 0x7fffffff, 0x7fffffff, 64 } },
+        { "folded_rank_0", false, T_I32, KIND_F32, 0, { 0 } },
+        { "folded_rank_5", false, T_I32, KIND_F32, 5, { 1, 1, 1, 1, 64 } },
+        { "folded_bytes", false, T_U8, KIND_F32, 1, { 64 } },
+    };
+    struct gguf_bytes b;
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        gb_head(&b, 3, 1, 1);
+        gb_key(&b, "comfy.gguf.orig_shape.t.weight", T_ARRAY), gb_num(&b, c[i].item, 4), gb_num(&b, c[i].n, 8);
+        for (uint64_t k = 0; k < c[i].n; k++)
+            gb_num(&b, c[i].dim[k], c[i].item == T_U8 ? 1 : 4);
+        gb_tensor(&b, "t.weight", 1, row, c[i].kind, 0);
+        gb_data(&b, 32, 256);
+        say(o, c[i].name, c[i].accepted, &b);
+    }
+}
+
 static void values(const struct out *o)
 {
     static const uint64_t aligns[] = { 0, 1, 3, 4, 8, 24, 65536, 131072, 1u << 31, UINT32_MAX };
@@ -279,5 +312,6 @@ void nasty_gguf(nasty_see_f *see, void *ctx)
     pairs(&o);
     names(&o);
     values(&o);
+    folded(&o);
     tokenizers(&o);
 }
