@@ -160,21 +160,6 @@ const struct engine_profile *engine_profile(const struct engine *g)
 
 /* ---- work space ---- */
 
-static void measure_begin(struct engine *g)
-{
-    assert(g->d->scratch.used == 0 && !g->d->measuring); /* E1 */
-    g->d->scratch.high = 0;
-    g->d->measuring = true;
-}
-
-static int measure_end(struct engine *g, size_t *bytes, struct err *e)
-{
-    *bytes = g->d->scratch.high;
-    g->d->measuring = false;
-    g->d->scratch.used = 0;
-    return dev_sync(g->d, e);
-}
-
 static int check_memory(const struct engine *g, size_t bytes, struct err *e)
 {
     if (bytes > g->memory_bytes)
@@ -253,12 +238,12 @@ static int measure_denoise(struct engine *g, const struct gen *gen, int64_t n_po
     one.n_steps = 1;
     dit_rope_shape(g->dit, dim[1] / patch, dim[2] / patch, n_pos, &pos);
     dit_rope_shape(g->dit, dim[1] / patch, dim[2] / patch, n_neg, &neg);
-    measure_begin(g);
+    dev_measure_begin(g->d);
     struct tensor  cap_pos = caption_shape(g, pos.n_cap_padded), cap_neg = caption_shape(g, neg.n_cap_padded);
     struct tensor  z = new_latent(g->d, dim);
     struct denoise n = {g->dit, &one, sigma, t, {&cap_pos, &pos}, {&cap_neg, &neg}};
     (void)denoise_run(&n, &z, NULL, NULL); /* measuring: nothing can fail but the size itself, which measure_end tells */
-    return measure_end(g, bytes, e);
+    return dev_measure_end(g->d, bytes, e);
 }
 
 static struct tensor new_rgb(struct engine *g, const int dim[3])
@@ -269,10 +254,10 @@ static struct tensor new_rgb(struct engine *g, const int dim[3])
 
 static int measure_decode(struct engine *g, const int dim[3], size_t *bytes, struct err *e)
 {
-    measure_begin(g);
+    dev_measure_begin(g->d);
     struct tensor z = new_latent(g->d, dim), rgb = new_rgb(g, dim);
     (void)vae_decode(g->vae, &z, &rgb);
-    return measure_end(g, bytes, e);
+    return dev_measure_end(g->d, bytes, e);
 }
 
 int engine_check(const struct engine *cg, const struct gen *gen, struct err *e)
@@ -332,9 +317,9 @@ static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint
         if ((rc = dit_rope_open(g->dit, 0, 0, p->n_tok, &r, e))) goto done;
         if ((rc = dev_alloc(g->d, g->d->act_type, 2, (int64_t[]){r.n_cap_padded, g->model.conf.dit.dim}, &p->caption, e))) goto done;
     }
-    measure_begin(g);
+    dev_measure_begin(g->d);
     (void)run_text(g, ids, p, &r, &finite);
-    if ((rc = measure_end(g, &bytes, e)) || (rc = reserve(g, bytes, e))) goto done;
+    if ((rc = dev_measure_end(g->d, &bytes, e)) || (rc = reserve(g, bytes, e))) goto done;
     got = run_text(g, ids, p, &r, &finite);
     dev_reset(g->d, 0);
     if ((rc = dev_sync(g->d, e))) goto done;

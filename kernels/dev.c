@@ -94,9 +94,33 @@ void dev_close(struct dev *d)
     free(d);
 }
 
+size_t dev_align(size_t bytes)
+{
+    return (bytes + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
+}
+
+void dev_measure_begin(struct dev *d)
+{
+    assert(d->scratch.used == 0 && !d->measuring);
+    d->scratch.high = 0;
+    d->measuring = true;
+    d->measured_room = 0;
+}
+
+int dev_measure_end(struct dev *d, size_t *bytes, struct err *e)
+{
+    assert(d->measuring);
+    d->measuring = false;
+    d->scratch.used = 0;
+    if (d->measured_room > d->scratch.room) d->scratch.room = d->measured_room;
+    *bytes = d->scratch.high + (d->measured_room ? d->scratch.room : 0);
+    return dev_sync(d, e);
+}
+
 int dev_scratch_reserve(struct dev *d, size_t bytes, struct err *e)
 {
     assert(d->scratch.used == 0);
+    d->scratch.turn++;
     if (d->scratch.base) d->ops->give(d, d->scratch.base, d->scratch.cap);
     d->scratch.base = NULL;
     d->scratch.cap = d->scratch.high = 0;
@@ -118,6 +142,7 @@ void dev_reset(struct dev *d, size_t mark)
 {
     assert(mark <= d->scratch.used);
     d->scratch.used = mark;
+    if (mark == 0) d->scratch.turn++;
 }
 
 /* A dense tensor without data. */
@@ -152,8 +177,7 @@ struct tensor dev_new(struct dev *d, enum dtype type, int rank, const int64_t *d
     struct tensor t = shape(d, type, rank, dim);
     size_t        bytes, top;
 
-    if (!bytes_of(&t, &bytes) || __builtin_add_overflow(bytes, (size_t)SCRATCH_ALIGN - 1, &top) ||
-        __builtin_add_overflow(d->scratch.used, top / SCRATCH_ALIGN * SCRATCH_ALIGN, &top)) {
+    if (!bytes_of(&t, &bytes) || bytes > SIZE_MAX - SCRATCH_ALIGN || __builtin_add_overflow(d->scratch.used, dev_align(bytes), &top)) {
         dev_fail(d, ERR_NOMEM, "a work space of more than the address space was asked for");
         return t;
     }

@@ -47,7 +47,15 @@ struct dev {
     bool              joins_weights; /* weights are copied, so some may be put one below another: dev_weight_rows() */
     struct err        err;          /* sticky: ops after the first failure do nothing */
     bool              measuring;
-    struct { char *base; size_t used, cap, high; } scratch;
+    size_t            measured_room; /* by this pass, for scratch.room */
+    bool              expand;       /* GPU: dev_weight() widens block kinds at once; false (default): matrices stay, each product widens its own */
+    bool              widens;       /* GPU: products of block kinds need rooms in the scratch */
+    struct {
+        char    *base;
+        size_t   used, cap, high;
+        size_t   room;              /* at the end of cap: where weights are widened, two of the largest that a measuring pass has seen */
+        unsigned turn;              /* counts resets to nothing and new reservations: who keeps addresses in here looks at it */
+    } scratch;
     void             *priv;         /* of the backend */
 };
 
@@ -55,6 +63,10 @@ struct dev {
 int  dev_open(struct dev **out, const char *name, const struct dev_opts *o, struct err *e);
 void dev_close(struct dev *d);
 
+/* A measuring pass: from here on dev_new() hands out tensors without data and ops do nothing. Only while the stack is empty. */
+void          dev_measure_begin(struct dev *d);
+/* *bytes: what dev_scratch_reserve() must get for the same calls. Reports what failed on the way: a size beyond the address space. */
+int           dev_measure_end(struct dev *d, size_t *bytes, struct err *e);
 int           dev_scratch_reserve(struct dev *d, size_t bytes, struct err *e); /* only while the stack is empty */
 size_t        dev_mark(const struct dev *d);
 void          dev_reset(struct dev *d, size_t mark);
@@ -78,6 +90,7 @@ void   dev_stamp(struct dev *d, int slot);
 /* Milliseconds between two marks; waits for both. Negative: one of them was never made. */
 double dev_stamp_ms(struct dev *d, int from, int to);
 void   dev_memory(struct dev *d, struct dev_memory *out);
+size_t dev_align(size_t bytes); /* up to where the next tensor of the scratch may begin */
 void dev_fail(struct dev *d, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -47,11 +47,20 @@ static bool empty(const struct tensor *t)
     return tensor_count(t) == 0;
 }
 
+/* While measuring: two rooms for the widest of the weights that are widened for their product. */
+static void measure_room(struct dev *d, const struct tensor *w)
+{
+    size_t bytes = 2 * dev_align((size_t)tensor_count(w) * dtype_bytes(d->act_type));
+
+    if (d->measuring && d->widens && quant_is(w->type) && bytes > d->measured_room) d->measured_room = bytes;
+}
+
 void op_linear(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias)
 {
     assert(is_act(d, y, 2) && is_act(d, x, 2) && is_weight(w) && w->rank == 2);
     assert(x->dim[1] == w->dim[1] && y->dim[1] == w->dim[0] && y->dim[0] == x->dim[0] && w->pitch >= w->dim[1] && w->dim[1] > 0);
     assert(!bias || is_vec(bias, w->dim[0]));
+    measure_room(d, w);
     if (!idle(d) && !empty(y)) d->ops->linear(d, y, x, w, bias);
 }
 

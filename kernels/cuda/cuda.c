@@ -2,7 +2,8 @@
  * Believes: one stream per device, so ops run in the order they are called; copies to and from the host wait for it.
  * Errors: a launch that is refused sticks in d->err at once; what fails later comes out of the next wait or copy (ERR_DEVICE: a CUDA error
  * of that kind never heals, the process should end). A refused allocation is ERR_NOMEM and heals.
- * Invariants: weights of rank 2 and more have the type that products take; a convolution's weight is ordered [co,k,k,ci] where it lies.
+ * Invariants: weights of rank 2 and more have the type that products take, or stay of their block kind (matrices, unless d->expand); a
+ * convolution's weight is ordered [co,k,k,ci] where it lies; vectors are floats, and have no scale.
  * Not here: kernels (*.cu), products (blas.c). */
 #include "kernels/cuda/cuda.h"
 
@@ -203,13 +204,44 @@ static cudaError_t upload_cast(struct dev *d, const struct tensor *host, struct 
     return rc;
 }
 
+/* A convolution's weight: as stored into raw, blocks widened beside it, then in its order. */
 static cudaError_t upload_conv(struct dev *d, const struct tensor *host, struct tensor *out)
 {
-    const size_t bytes = (size_t)tensor_count(host) * dtype_bytes(host->type);
-    void        *raw = cuda_space(d, SLOT_RAW, bytes);
-    cudaError_t  rc = raw ? cudaMemcpyAsync(raw, host->data, bytes, cudaMemcpyHostToDevice, cuda_stream(d)) : cudaSuccess;
+    const int64_t n = tensor_count(host);
+    const size_t  bytes = dtype_row_bytes(host->type, n);
+    struct tensor raw = *host;
+    void         *wide = NULL;
+    cudaError_t   rc;
 
-    if (raw && rc == cudaSuccess) cuda_order(d, out->data, raw, host->type, host->dim[0], host->dim[1], host->dim[2]);
+    if (!(raw.data = cuda_space(d, SLOT_RAW, bytes))) return cudaSuccess;
+    rc = cudaMemcpyAsync(raw.data, host->data, bytes, cudaMemcpyHostToDevice, cuda_stream(d));
+    if (rc != cudaSuccess) return rc;
+    if (quant_is(host->type)) {
+        if (!(wide = cuda_space(d, SLOT_COLUMNS, (size_t)n * dtype_bytes(out->type)))) return cudaSuccess;
+        cuda_widen(d, cuda_stream(d), wide, out->type, tensor_cols(&raw), &raw, NULL, raw.dim[0], 0.0f);
+    }
+    cuda_order(d, out->data, wide ? wide : raw.data, wide ? out->type : host->type, host->dim[0], host->dim[1], host->dim[2]);
+    return cudaSuccess;
+}
+
+/* Blocks that do not stay, in pieces of whole rows of blocks, through the raw slot. A vector takes its scale with it. */
+static cudaError_t upload_wide(struct dev *d, const struct tensor *host, struct tensor *out)
+{
+    const int64_t n = tensor_count(host), block = 256, step = (int64_t)UPLOAD_BYTES / 4 / block * block;
+    struct tensor raw = {.type = host->type, .rank = 1, .pitch = 1};
+    cudaError_t   rc = cudaSuccess;
+
+    raw.data = cuda_space(d, SLOT_RAW, dtype_row_bytes(host->type, n < step ? n : step));
+    for (int64_t at = 0; raw.data && at < n && rc == cudaSuccess; at += step) {
+        struct tensor row = raw;
+
+        row.rank = 2, row.dim[0] = 1, row.dim[1] = row.pitch = n - at < step ? n - at : step;
+        rc = cudaMemcpyAsync(raw.data, (const char *)host->data + dtype_row_bytes(host->type, at), dtype_row_bytes(host->type, row.dim[1]),
+                             cudaMemcpyHostToDevice, cuda_stream(d));
+        if (rc != cudaSuccess) break;
+        cuda_widen(d, cuda_stream(d), (char *)out->data + at * (int64_t)dtype_bytes(out->type), out->type, row.dim[1], &row, NULL, 1,
+                   out->scale == 0.0f ? host->scale : 0.0f);
+    }
     return rc;
 }
 
@@ -217,8 +249,23 @@ static cudaError_t upload_conv(struct dev *d, const struct tensor *host, struct 
 static cudaError_t upload(struct dev *d, const struct tensor *host, struct tensor *out)
 {
     if (host->rank == 4) return upload_conv(d, host, out);
-    if (host->type != out->type) return upload_cast(d, host, out);
-    return cudaMemcpyAsync(out->data, host->data, (size_t)tensor_count(host) * dtype_bytes(host->type), cudaMemcpyHostToDevice, cuda_stream(d));
+    if (host->type != out->type) return quant_is(host->type) ? upload_wide(d, host, out) : upload_cast(d, host, out);
+    return cudaMemcpyAsync(out->data, host->data, dtype_row_bytes(host->type, tensor_count(host)), cudaMemcpyHostToDevice, cuda_stream(d));
+}
+
+/* What dev_weight() makes of n host tensors, without data; *bytes: on the device. Blocks stay where a product, or a table of rows, reads them. */
+static void weight_shape(struct dev *d, const struct tensor *host, int n, struct tensor *out, size_t *bytes)
+{
+    const bool blocks = quant_is(host->type);
+
+    *out = *host;
+    out->data = NULL;
+    out->dev = d;
+    for (int i = 1; i < n; i++) out->dim[0] += host[i].dim[0];
+    if (blocks && (out->rank == 1 || (out->rank == 2 && out->dim[0] == 1))) out->type = DTYPE_F32, out->scale = 0.0f;
+    else if (out->rank >= 2 && !(blocks && out->rank == 2 && !d->expand)) out->type = cuda_product_type(d);
+    *bytes = dtype_row_bytes(out->type, tensor_count(out));
+    if (out->rank == 4 && out->dim[0] > 0) *bytes = *bytes / (size_t)out->dim[0] * (size_t)cuda_ordered_rows(out->dim[0]);
 }
 
 static int weight(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e)
@@ -229,16 +276,7 @@ static int weight(struct dev *d, const struct tensor *host, int n, struct tensor
     size_t       bytes;
     cudaError_t  rc = cudaSuccess;
 
-    if (quant_is(host->type)) {
-        return err_set(e, ERR_STATE, "%s: weights of kind %s do not run on a GPU in this version: use --device cpu, or a bf16 checkpoint", d->name,
-                       dtype_name(host->type));
-    }
-    *out = *host;
-    out->dev = d;
-    out->type = host->rank >= 2 ? cuda_product_type(d) : host->type;
-    for (int i = 1; i < n; i++) out->dim[0] += host[i].dim[0];
-    bytes = (size_t)tensor_count(out) * dtype_bytes(out->type);
-    if (host->rank == 4 && host->dim[0] > 0) bytes = bytes / (size_t)host->dim[0] * (size_t)cuda_ordered_rows(host->dim[0]);
+    weight_shape(d, host, n, out, &bytes);
     if (!grow(&list, c->kept.n, &c->kept.cap, sizeof *c->kept.at) || !(out->data = take(d, bytes ? bytes : 1))) {
         if (list) c->kept.at = list;
         return err_set(e, ERR_NOMEM, "%s: no memory for the weight %s, %zu MiB: free some on this GPU, or use another device", d->name,
@@ -267,6 +305,7 @@ static void end(struct dev *d)
     forget(c, NULL, SIZE_MAX);
     for (int i = 0; i < c->kept.n; i++) cudaFree(c->kept.at[i]);
     for (int i = 0; i < SLOT_COUNT; i++) cudaFree(c->space[i].at);
+    expand_close(&c->expand);
     dnn_close(c->dnn);
     blas_close(c->blas);
     if (c->host) cudaFreeHost(c->host);
@@ -363,11 +402,12 @@ int cuda_open(struct dev *d, const struct dev_opts *o, struct err *e)
     d->ops = &table;
     d->precision = o->precision != PRECISION_AUTO ? o->precision : PRECISION_BF16;
     d->act_type = cuda_product_type(d);
-    d->joins_weights = true;
+    d->joins_weights = d->widens = true;
     c->n_sm = prop.multiProcessorCount;
     rc = cudaSetDevice(d->ordinal);
     if (rc == cudaSuccess) rc = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
     if (rc == cudaSuccess) rc = cudaMallocHost(&c->host, CUDA_HOST_BYTES);
+    if (rc == cudaSuccess && !expand_open(&c->expand)) rc = cudaGetLastError();
     if (rc != cudaSuccess) {
         bad = failed(d, rc, "opening", e);
     } else if (!cuda_has_code()) {

@@ -1,5 +1,6 @@
 /* linear.c - products: operands to the product's type where they have another, then cublasLt, or our own kernel where it is not.
- * A weight from dev_weight() has that type already; any other is cast each time it is used (the way quantised weights will go, too).
+ * A weight from dev_weight() has that type already, or a block kind that is widened for each product (expand.c); any other is cast each time.
+ * The one scale of an 8-bit weight is the product's factor: exact, and what the CPU does.
  * Not here: shapes (ops.c), cublasLt (blas.c). */
 #include "kernels/cuda/ops.h"
 
@@ -8,8 +9,7 @@
 bool cuda_takes(struct dev *d, const struct tensor *w)
 {
     if (!quant_is(w->type)) return true;
-    dev_fail(d, ERR_STATE, "%s: weights of kind %s do not run on a GPU in this version: use --device cpu, or a bf16 checkpoint", d->name,
-             dtype_name(w->type));
+    dev_fail(d, ERR_STATE, "%s: %s where floats are needed: weights come from dev_weight()", d->name, dtype_name(w->type));
     return false;
 }
 
@@ -47,11 +47,14 @@ void cuda_gemm(struct dev *d, const struct gemm *g)
 
 void cuda_linear(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias)
 {
-    struct gemm g = {.n = x->dim[0], .m = w->dim[0], .k = w->dim[1], .type = cuda_product_type(d), .y_type = y->type, .alpha = 1.0f,
-                     .y = y->data, .ldy = cuda_pitch(y)};
+    const bool  blocks = quant_is(w->type);
+    struct gemm g = {.n = x->dim[0], .m = w->dim[0], .k = w->dim[1], .type = cuda_product_type(d), .y_type = y->type,
+                     .alpha = w->scale != 0.0f ? w->scale : 1.0f, .y = y->data, .ldy = cuda_pitch(y)};
 
-    if (!cuda_takes(d, w)) return;
-    if (!(g.x = cuda_as(d, SLOT_X, x, g.type, &g.ldx)) || !(g.w = cuda_as(d, SLOT_WEIGHT, w, g.type, &g.ldw))) return;
+    if (!(g.x = cuda_as(d, SLOT_X, x, g.type, &g.ldx))) return;
     if (bias && !(g.bias = cuda_bias(d, bias, g.y_type))) return;
+    g.w = blocks ? cuda_expanded(d, w, g.type, &g.ldw) : cuda_as(d, SLOT_WEIGHT, w, g.type, &g.ldw);
+    if (!g.w) return;
     cuda_gemm(d, &g);
+    if (blocks) cuda_expanded_read(d);
 }

@@ -2,6 +2,10 @@
  * Not here: im2col (conv.cu). */
 #include "kernels/cuda/common.cuh"
 
+extern "C" {
+#include "kernels/quant.h"
+}
+
 static __global__ void cast(struct operand to, struct operand from, int64_t n, int64_t c, bool wide)
 {
     const int64_t at = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * 8;
@@ -79,15 +83,17 @@ static void run_take(struct dev *d, struct tensor *y, const struct tensor *table
     cuda_note(d, "rows");
 }
 
+/* A table of a block kind stays as it is: its rows alone are widened. */
 extern "C" void cuda_embed_rows(struct dev *d, struct tensor *y, const struct tensor *table, const int32_t *ids)
 {
     const size_t bytes = (size_t)y->dim[0] * sizeof *ids;
     int32_t     *at;
     cudaError_t  rc;
 
-    if (!cuda_takes(d, table) || !(at = (int32_t *)cuda_space(d, SLOT_IDS, bytes))) return;
+    if (!(at = (int32_t *)cuda_space(d, SLOT_IDS, bytes))) return;
     rc = cudaMemcpyAsync(at, ids, bytes, cudaMemcpyHostToDevice, cuda_stream(d)); /* pageable memory: the caller's again when this returns */
     if (rc != cudaSuccess) dev_fail(d, ERR_DEVICE, "%s: embed_rows: %s", d->name, cudaGetErrorString(rc));
+    else if (quant_is(table->type)) cuda_widen(d, cuda_stream(d), y->data, y->type, cuda_pitch(y), table, at, y->dim[0], table->scale);
     else run_take(d, y, table, at);
 }
 

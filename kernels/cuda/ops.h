@@ -14,12 +14,21 @@ struct blas;
 struct dnn;
 
 enum cuda_slot { /* what may be alive at the same time inside one op */
-    SLOT_X, SLOT_K, SLOT_V, SLOT_WEIGHT, SLOT_BIAS, SLOT_COLUMNS, SLOT_SCORES, SLOT_SOFT, SLOT_SUMS, SLOT_IDS, SLOT_RAW, SLOT_DNN, SLOT_COUNT
+    SLOT_X, SLOT_K, SLOT_V, SLOT_WEIGHT, SLOT_BIAS, SLOT_COLUMNS, SLOT_SCORES, SLOT_SOFT, SLOT_SUMS, SLOT_IDS, SLOT_RAW, SLOT_DNN,
+    SLOT_ROOM_0, SLOT_ROOM_1, SLOT_COUNT
 };
 
 struct cuda_ordered { /* a convolution's weight as [co, k, k, ci], of the type products take */
     const void *key;  /* where the op's caller has it */
     void       *at;   /* == key when dev_weight() ordered it in place */
+};
+
+struct expand { /* weights widened for one product (expand.c) */
+    struct CUstream_st *stream;
+    struct CUevent_st  *fork, *full[2], *empty[2]; /* of the two rooms: written, read */
+    bool                forked, read[2];           /* the side stream knows the main one; `empty` stands since then */
+    int                 next, captured;
+    unsigned            turn;                      /* of dev's scratch, when forked */
 };
 
 struct cuda { /* d->priv of a CUDA device */
@@ -30,6 +39,7 @@ struct cuda { /* d->priv of a CUDA device */
     struct { void **at; int n, cap; } kept;                    /* weights */
     struct { struct cuda_ordered *at; int n, cap; } ordered;
     void               *host;                                  /* pinned, CUDA_HOST_BYTES */
+    struct expand       expand;
     struct blas        *blas;                                  /* NULL: cublasLt is not on this machine */
     struct dnn         *dnn;                                   /* cuDNN, asked for at the first use; NULL: none */
     bool                dnn_asked;
@@ -73,8 +83,20 @@ void cuda_cast(struct dev *d, void *to, enum dtype to_type, int64_t ldto, const 
 const void *cuda_as(struct dev *d, enum cuda_slot slot, const struct tensor *t, enum dtype type, int64_t *ld);
 /* bias [c] of `type`, 16-byte aligned; NULL after a sticky failure. */
 const void *cuda_bias(struct dev *d, const struct tensor *bias, enum dtype type);
-/* False, and a sticky sentence, for the kinds of weights this backend does not take. */
+/* False, and a sticky sentence, for a vector or a convolution of a block kind: dev_weight() hands out none. */
 bool cuda_takes(struct dev *d, const struct tensor *w);
+/* Rows of block kinds or 8-bit floats -> F32 or BF16, [n, cols of from], times scale unless it is 0. ids (device memory, NULL: none): row i is
+ * row ids[i] of from. Asynchronous, on this stream. */
+void cuda_widen(struct dev *d, struct CUstream_st *stream, void *to, enum dtype to_type, int64_t ldto, const struct tensor *from,
+                const int32_t *ids, int64_t n, float scale);
+bool expand_open(struct expand *x); /* false: close it all the same */
+void expand_close(struct expand *x);
+/* A weight of a block kind as `type`, dense, without its scale, for products on the main stream until cuda_expanded_read(), which must follow
+ * the product. NULL after a sticky failure. */
+const void *cuda_expanded(struct dev *d, const struct tensor *w, enum dtype type, int64_t *ld);
+void        cuda_expanded_read(struct dev *d);
+/* To be called where the rooms may be in use by work this file has not seen: after a graph was launched, before and after a capture. */
+void cuda_expand_fence(struct dev *d);
 /* [co,ci,k,k] of any float type -> [cuda_ordered_rows(co),k,k,ci] of the product type. */
 void cuda_order(struct dev *d, void *to, const void *from, enum dtype from_type, int64_t co, int64_t ci, int64_t k);
 /* Rows of an ordered weight: of zeros from co on, so that cuDNN gets whole eights. */
