@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/str.h"
 #include "kernels/ops.h"
 #include "kernels/quant.h"
 
@@ -92,12 +93,12 @@ static double layer_ms(struct dev *d, const struct tensor w[MATRICES], struct te
 int main(int argc, char **argv)
 {
     const char   *device = argc > 1 ? argv[1] : "cuda:0";
-    const int64_t n = argc > 2 ? atoll(argv[2]) : 4128;
+    int64_t       n = 4128;
     struct dev   *d = NULL;
     struct err    e = {0};
     double        base = 0, values = 0;
 
-    if (n < 1 || n > 65536) return 2;
+    if ((argc > 2 && str_to_i64(str_of(argv[2]), &n)) || n < 1 || n > 65536) return 2;
     if (dev_open(&d, device, NULL, &e) || dev_scratch_reserve(d, (size_t)n * 2 * (10240 + WIDEST) * 2 + 4096, &e)) die(&e);
     struct tensor x = dev_new2(d, d->act_type, n, 10240), y = dev_new2(d, d->act_type, n, WIDEST);
     uint16_t     *noise = malloc((size_t)n * 10240 * 2);
