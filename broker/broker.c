@@ -82,14 +82,19 @@ static void on_promise(void *ctx, int rc, const struct err *e)
     free(p);
 }
 
-struct journal_req *broker_begin(struct broker *b, enum journal_mode mode, const struct ask *a, const struct msg *m)
+struct journal_req *broker_begin_rows(struct broker *b, enum journal_mode mode, size_t n)
 {
-    struct promise     *p = calloc(1, sizeof *p);
-    struct journal_req *r;
+    struct promise *p = calloc(1, sizeof *p + n * sizeof *p->offer_ok);
 
     if (!p) abort();
     p->b = b;
-    r = journal_req(mode, on_promise, p);
+    return journal_req(mode, on_promise, p);
+}
+
+struct journal_req *broker_begin(struct broker *b, enum journal_mode mode, const struct ask *a, const struct msg *m)
+{
+    struct journal_req *r = broker_begin_rows(b, mode, 0);
+
     if (a && m) broker_promise(r, a, m);
     return r;
 }
@@ -123,6 +128,7 @@ void broker_put_task(struct journal_req *r, const struct task *t)
         row.collected_wall_ms = o->collected_wall_ms;
         row.n_parts = o->n_parts;
         memcpy(row.part, o->part, sizeof row.part);
+        memcpy(row.home, o->home, sizeof row.home);
         row.worker = str_of(o->worker);
         row.error = str_of(o->error);
     }
@@ -206,6 +212,7 @@ static void on_hello(struct broker *b, const struct ask *a)
         s->role = h->role;
     }
     s->seen_ms = a->now_ms;
+    s->minor = h->minor;
     snprintf(s->name, sizeof s->name, "%.*s", (int)h->name.len, h->name.len ? h->name.at : "");
     if (h->role == ROLE_WORKER) {
         struct ask known = *a;
@@ -247,6 +254,7 @@ static const struct {
     [MSG_READY] = {on_ready, ROLE_WORKER},
     [MSG_BEAT] = {on_beat, ROLE_WORKER},
     [MSG_OFFER] = {on_offer, ROLE_WORKER},
+    [MSG_OFFERS] = {on_offers, ROLE_WORKER},
     [MSG_FAILED] = {on_failed, ROLE_WORKER},
     [MSG_RELEASE] = {on_release, ROLE_WORKER},
     [MSG_CHUNK] = {on_chunk, ROLE_WORKER},
@@ -470,7 +478,7 @@ int broker_open(struct broker **out, const struct broker_conf *c, struct err *e)
         goto done;
     }
     if ((rc = loop_open(&b->loop, e)) || (rc = loop_signal(b->loop, on_signal, b, e))) goto done; /* before any thread */
-    if ((rc = journal_open(&b->journal, c->data, e)) || (rc = spool_open(&b->spool, c->data, e)) || (rc = syncer_open(&b->syncer, e)) ||
+    if ((rc = journal_open(&b->journal, c->data, e)) || (rc = store_open(&b->store, c->data, b->journal, e)) || (rc = syncer_open(&b->syncer, e)) ||
         (rc = restore_all(b, e)))
         goto done;
     b->grace = b->roster.orphans != NULL;
@@ -529,7 +537,7 @@ void broker_close(struct broker *b)
         roster_drop(&b->roster, w);
     }
     book_release(&b->book);
-    spool_release(&b->spool);
+    store_release(&b->store);
     loop_free(b->loop);
     arena_release(&b->in);
     arena_release(&b->out);

@@ -3,7 +3,7 @@
  *   broker_open(&b, &conf, &e); code = broker_run(b, &e); broker_close(b); peer_shutdown();
  *
  * One loop thread owns everything here; the journal's thread sees only requests. Rooms behind this header: broker.c (start, loop, sessions,
- * promises), broker_lease.c (dispatch), broker_client.c and broker_worker.c (one handler per message kind), broker_control.c (requeue, drain), broker_info.c (job_info, task_info and
+ * promises), broker_lease.c (dispatch), broker_client.c, broker_worker.c and broker_result.c (one handler per message kind), broker_control.c (requeue, drain), broker_info.c (job_info, task_info and
  * progress for people), transfer.c (uploads and downloads), restore.c (from the journal at the start; what time takes away).
  * The pattern of every handler that changes something: move the memory (task_move), put the rows into one journal request, and let the
  * promise - the answer - leave when that request is durable. Memory runs ahead of the disk; what is shown does not (book_durable).
@@ -16,8 +16,8 @@
 #include "broker/journal.h"
 #include "broker/queue.h"
 #include "broker/roster.h"
-#include "broker/spool.h"
 #include "broker/stats.h"
+#include "broker/store.h"
 #include "broker/syncer.h"
 #include "proto/loop.h"
 
@@ -36,6 +36,7 @@ struct session { /* one connection that said HELLO */
     struct route   route;
     enum role      role;
     char           name[NAME_MAX_BYTES + 1];
+    uint32_t       minor; /* of its protocol */
     int64_t        seen_ms, answered_ms;
     uint64_t       tick_seen; /* book.tick of the last EVENTS_OK */
     size_t         n_waiters, n_downloads;
@@ -69,7 +70,7 @@ struct broker {
     struct book        book;
     struct queue       queue;
     struct roster      roster;
-    struct spool       spool;
+    struct store       store;
     struct journal    *journal;
     struct syncer     *syncer;
     struct loop       *loop;
@@ -105,7 +106,8 @@ struct promise {
     struct peer   *peer;
     struct route   to;
     uint64_t       seq; /* everything up to here is durable then */
-    struct msg     m;   /* kind 0: no answer; only kinds without pointers */
+    struct msg     m;   /* kind 0: no answer; points nowhere but into offer_ok */
+    struct offer_ok offer_ok[]; /* of OFFERS_OK: see broker_begin_rows() */
 };
 
 int  broker_send(struct broker *b, struct peer *p, const struct route *to, const struct msg *m); /* 0, ERR_BUSY, ERR_NOTFOUND; counted */
@@ -113,6 +115,8 @@ void broker_reply(struct broker *b, const struct ask *a, struct msg *m); /* m wi
 void broker_error(struct broker *b, const struct ask *a, enum wire_error code, uint32_t retry_after_ms, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 /* A request with a promise of *m to the asker (a and m may be NULL: no answer). Send it with broker_commit(). */
+/* with room for n rows of OFFERS_OK in the promise. */
+struct journal_req *broker_begin_rows(struct broker *b, enum journal_mode mode, size_t n);
 struct journal_req *broker_begin(struct broker *b, enum journal_mode mode, const struct ask *a, const struct msg *m);
 void broker_promise(struct journal_req *r, const struct ask *a, const struct msg *m); /* the answer, when it is known only after the rows */
 void broker_commit(struct broker *b, struct journal_req *r);
@@ -135,11 +139,16 @@ void broker_worker_gone(struct broker *b, struct worker *w, const char *why, int
 typedef void broker_on_f(struct broker *b, const struct ask *a);
 broker_on_f on_submit, on_cancel, on_jobs, on_show, on_events, on_collected, on_workers; /* broker_client.c */
 broker_on_f on_control;                                                                          /* broker_control.c */
-broker_on_f on_worker_hello, on_ready, on_beat, on_offer, on_failed, on_release;                 /* broker_worker.c */
+broker_on_f on_worker_hello, on_ready, on_beat, on_failed, on_release;                           /* broker_worker.c */
+broker_on_f on_offer, on_offers;                                                                 /* broker_result.c */
 broker_on_f on_fetch, on_credit, on_chunk;                                                       /* transfer.c */
 
-/* A result that is wholly in the spool and durable there: DONE if nobody was first. RESULT_OK goes to the worker at peer, to. */
-void broker_result(struct broker *b, const struct offer *o, struct peer *peer, const struct route *to, int64_t now_ms);
+/* A whole result: files durable, bytes of small parts given and checked. The task is DONE, its rows in r, if nobody was first: else false.
+ * s: of the worker that made it, NULL when it is gone. */
+bool result_take(struct broker *b, struct journal_req *r, const struct offer *o, const struct str bytes[PARTS_MAX], struct session *s, int64_t now_ms);
+/* The same in a request of its own; RESULT_OK goes to the worker at peer, to. */
+void broker_result(struct broker *b, const struct offer *o, const struct str bytes[PARTS_MAX], struct peer *peer, const struct route *to, int64_t now_ms);
+bool broker_epoch_known(const struct broker *b, uint64_t epoch); /* some lease had it */
 bool broker_waiter_due(struct broker *b, const struct waiter *w, int64_t now_ms);
 void broker_waiter_answer(struct broker *b, struct waiter *w, int64_t now_ms); /* and frees it */
 

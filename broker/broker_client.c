@@ -315,6 +315,18 @@ bool broker_waiter_due(struct broker *b, const struct waiter *w, int64_t now_ms)
     return tick > w->session->tick_seen && now_ms - w->session->answered_ms >= PROGRESS_MS;
 }
 
+/* Small parts of a result that are in memory come with its event. */
+static void ride(struct broker *b, const struct task *t, size_t most_bytes, size_t *left_bytes, struct task_info *out)
+{
+    for (size_t i = 0; i < out->n_parts && most_bytes; i++) {
+        struct str bytes = out->part[i].size_bytes <= most_bytes ? store_peek(&b->store, &out->part[i], t->out->home[i]) : (struct str){0};
+
+        if (bytes.len > *left_bytes) continue;
+        out->bytes[i] = bytes;
+        *left_bytes -= bytes.len;
+    }
+}
+
 void broker_waiter_answer(struct broker *b, struct waiter *w, int64_t now_ms)
 {
     struct session *s = w->session;
@@ -322,13 +334,17 @@ void broker_waiter_answer(struct broker *b, struct waiter *w, int64_t now_ms)
     struct msg      m = {.kind = MSG_EVENTS_OK, .correlation = w->correlation};
     size_t          cap = w->ask.limit < EVENTS_MAX ? w->ask.limit : EVENTS_MAX;
     struct task    *task[EVENTS_MAX];
+    size_t          left_bytes = BULK_MAX_BYTES / 2; /* the events themselves take the other half at most */
 
     arena_reset(&b->out, 0);
     m.events_ok.event = arena_array(&b->out, EVENTS_MAX, sizeof *m.events_ok.event);
     m.events_ok.progress = arena_array(&b->out, WORKERS_MAX, sizeof *m.events_ok.progress);
     memcpy(m.events_ok.store, journal_store(b->journal), KEY_BYTES);
     m.events_ok.n_events = book_events(&b->book, j, w->ask.cursor, task, cap, &m.events_ok.next_cursor);
-    for (size_t i = 0; i < m.events_ok.n_events; i++) task_describe(task[i], &m.events_ok.event[i]);
+    for (size_t i = 0; i < m.events_ok.n_events; i++) {
+        task_describe(task[i], &m.events_ok.event[i]);
+        ride(b, task[i], w->ask.inline_bytes, &left_bytes, &m.events_ok.event[i]);
+    }
     m.events_ok.n_progress = info_progress(b, j, NULL, now_ms, m.events_ok.progress, WORKERS_MAX);
     if (j) info_job(b, j, now_ms, &m.events_ok.job);
     broker_send(b, s->peer, &s->route, &m);

@@ -1,6 +1,6 @@
-/* broker_worker.c - what workers say: HELLO, READY, BEAT, OFFER, FAILED, RELEASE; and what becomes of their tasks when they stop saying it.
+/* broker_worker.c - what workers say: HELLO, READY, BEAT, FAILED, RELEASE; and what becomes of their tasks when they stop saying it.
  * Believes: a worker may be wrong about what it holds - the broker's word is final, and goes out with WELCOME.drop and BEAT_OK.cancel.
- * A result is welcome under any epoch ever given: the first durable one wins. Not here: the bytes of results (transfer.c). */
+ * Not here: results (broker_result.c), their bytes (transfer.c). */
 #include "broker/broker.h"
 
 #include <assert.h>
@@ -11,7 +11,6 @@
 
 #define BACKOFF_FIRST_MS 1000
 #define BACKOFF_MAX_MS   60000
-#define OFFER_RETRY_MS   5000
 #define LET_GO_MS        (2 * BEAT_MS + 1000) /* a revoked grant that no beat names for so long is gone */
 
 /* ---- leaving RUNNING ---- */
@@ -81,7 +80,7 @@ void broker_worker_gone(struct broker *b, struct worker *w, const char *why, int
 }
 
 /* ---- HELLO ---- */
-static bool epoch_was_ours(const struct broker *b, uint64_t epoch)
+bool broker_epoch_known(const struct broker *b, uint64_t epoch)
 {
     return epoch >> 32 >= 1 && epoch >> 32 <= journal_boot_id(b->journal);
 }
@@ -98,7 +97,7 @@ static bool keep_lease(struct broker *b, struct worker *w, const struct held *h,
     if (g) {
         roster_adopt(&b->roster, g, w, now_ms);
     } else { /* given up already, and nobody else has begun: its work is not lost */
-        if (t->place == PLACE_NONE || !epoch_was_ours(b, h->epoch)) return false;
+        if (t->place == PLACE_NONE || !broker_epoch_known(b, h->epoch)) return false;
         queue_remove(&b->queue, t);
         roster_grant(w, t, h->epoch, now_ms)->sent = true;
         task_move(&b->book, t, TASK_RUNNING);
@@ -254,97 +253,6 @@ void on_beat(struct broker *b, const struct ask *a)
     }
     let_go(b, w, a->now_ms);
     broker_reply(b, a, &m);
-}
-
-/* ---- OFFER ---- */
-static bool offer_fits(struct broker *b, const struct ask *a, const struct task *t)
-{
-    const struct offer *o = &a->m->offer;
-    bool                image = false, latents = false;
-
-    for (size_t i = 0; i < o->n_parts; i++) {
-        image |= o->part[i].kind == PART_IMAGE;
-        latents |= o->part[i].kind == PART_LATENTS;
-    }
-    if (!image || latents != t->lot->want_latents || o->width_px != t->lot->width_px || o->height_px != t->lot->height_px) {
-        broker_error(b, a, WIRE_INVALID, 0, "task %" PRIu64 " wants a %dx%d image%s; a %dx%d one with %zu part(s) was offered", o->task,
-                     t->lot->width_px, t->lot->height_px, t->lot->want_latents ? " and its latents" : "", o->width_px, o->height_px, o->n_parts);
-        return false;
-    }
-    return true;
-}
-
-void on_offer(struct broker *b, const struct ask *a)
-{
-    const struct offer *o = &a->m->offer;
-    struct worker      *w = a->session->worker;
-    struct task        *t = book_task(&b->book, o->task);
-    struct grant       *g = worker_grant(w, o->task, o->epoch);
-    struct msg          m = {.kind = MSG_OFFER_OK, .offer_ok = {.task = o->task, .verdict = OFFER_DROP}};
-
-    if (!epoch_was_ours(b, o->epoch)) {
-        broker_error(b, a, WIRE_INVALID, 0, "no lease ever had epoch %" PRIu64, o->epoch);
-        return;
-    }
-    if (g) g->reported_ms = a->now_ms;
-    if (!t || t->state == TASK_CANCELED || t->state == TASK_FAILED || t->state == TASK_DONE) {
-        if (t && t->state == TASK_DONE) {
-            m.offer_ok.verdict = OFFER_HAVE;
-            b->stats.results_duplicate++;
-        } else {
-            b->stats.results_dropped++;
-        }
-        if (g) grant_free(&b->roster, g); /* revoked before: it ends here */
-        broker_commit(b, broker_begin(b, JOURNAL_SYNC, a, &m)); /* not before what made it final is durable */
-        return;
-    }
-    if (!offer_fits(b, a, t)) return;
-    if (broker_disk_low(b, o->part[0].size_bytes + (o->n_parts > 1 ? o->part[1].size_bytes : 0))) {
-        broker_error(b, a, WIRE_BUSY, OFFER_RETRY_MS, "the broker's disk is full: keep the result and offer it again");
-        return;
-    }
-    if (upload_begin(b, a, &m) == 0) broker_reply(b, a, &m);
-}
-
-void broker_result(struct broker *b, const struct offer *o, struct peer *peer, const struct route *to, int64_t now_ms)
-{
-    struct session     *s = broker_session(b, peer, to);
-    struct worker      *w = s ? s->worker : NULL;
-    struct task        *t = book_task(&b->book, o->task);
-    struct grant       *g = w ? worker_grant(w, o->task, o->epoch) : NULL;
-    struct msg          ok = {.kind = MSG_RESULT_OK, .result_ok = {.task = o->task, .epoch = o->epoch}};
-    struct ask          a = {.peer = peer, .from = *to, .m = &(struct msg){0}};
-    struct journal_req *r = broker_begin(b, JOURNAL_SYNC, &a, &ok);
-
-    if (w) worker_took(w, o->took_ms);
-    if (g) grant_free(&b->roster, g); /* parts it from t, too, when t still runs there */
-    if (!t || task_final(t)) {        /* canceled under the upload, or another was first */
-        if (t && t->state == TASK_DONE)
-            b->stats.results_duplicate++;
-        else
-            b->stats.results_dropped++;
-    } else {
-        struct outcome *out = task_outcome(t);
-
-        if (!g) b->stats.results_late++;
-        if (t->grant) broker_unlease(b, t, true); /* somebody else works on it now */
-        if (t->place != PLACE_NONE) queue_remove(&b->queue, t);
-        out->n_parts = o->n_parts;
-        memcpy(out->part, o->part, sizeof out->part);
-        out->took_ms = o->took_ms;
-        out->collected_wall_ms = 0;
-        memset(out->verified, 0, sizeof out->verified);
-        snprintf(out->worker, sizeof out->worker, "%s", s ? s->name : "");
-        for (size_t i = 0; i < out->n_parts; i++) spool_ref(&b->spool, out->part[i].sha256);
-        task_move(&b->book, t, TASK_DONE);
-        broker_put_task(r, t);
-        broker_put_job(r, task_job(t), true);
-        job_completed(task_job(t), now_ms);
-        b->stats.tasks_done++;
-        if (w) w->n_done++;
-        log_debug("task_done", "task=%" PRIu64 " took_ms=%u", o->task, o->took_ms);
-    }
-    broker_commit(b, r);
 }
 
 /* ---- FAILED, RELEASE ---- */

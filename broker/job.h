@@ -73,6 +73,7 @@ struct lot { /* one item: n_images tasks that differ in the seed */
 
 struct outcome { /* what is left of a task's last run */
     struct part part[PARTS_MAX];
+    uint64_t    home[PARTS_MAX]; /* where the bytes are: store.h */
     size_t      n_parts; /* of DONE: 0 when its retention ended */
     uint32_t    took_ms;
     int64_t     collected_wall_ms; /* 0: not collected */

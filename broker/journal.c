@@ -16,7 +16,8 @@
 #include "base/log.h"
 #include "broker/journal_db.h"
 
-#define FULL_RETRY_MS 500
+#define FULL_RETRY_MS         500
+#define RESULT_READ_MAX_BYTES PART_MAX_BYTES
 
 struct list {
     struct journal_req *first, *last;
@@ -46,6 +47,28 @@ static void list_put(struct list *l, struct journal_req *r)
     l->last = r;
 }
 
+static void req_free(struct journal_req *r)
+{
+    struct op *o, *next;
+
+    for (o = r->op; o; o = next) {
+        next = o->next;
+        free(o);
+    }
+    buf_release(&r->bytes);
+    free(r);
+}
+
+/* Tells whoever asked, and forgets it. */
+static void complete(struct journal_req *r)
+{
+    if (r->read)
+        r->read(r->ctx, r->rc, buf_str(&r->bytes), &r->err);
+    else if (r->done)
+        r->done(r->ctx, r->rc, &r->err);
+    req_free(r);
+}
+
 static struct journal_req *list_take(struct list *l)
 {
     struct journal_req *r = l->first;
@@ -55,17 +78,6 @@ static struct journal_req *list_take(struct list *l)
 }
 
 /* ---- the thread ---- */
-static void req_free(struct journal_req *r)
-{
-    struct op *o, *next;
-
-    for (o = r->op; o; o = next) {
-        next = o->next;
-        free(o);
-    }
-    free(r);
-}
-
 static void die(struct journal *j, const struct err *e)
 {
     if (!j->dead) log_error("journal_dead", "error=\"%s\"", e->text);
@@ -139,10 +151,19 @@ static void write_list(struct journal *j, struct list *l)
     hand_back(j, l);
 }
 
+static void read_list(struct journal *j, struct list *l)
+{
+    for (struct journal_req *r = l->first; r && !j->dead; r = r->next) {
+        r->rc = db_read_result(j->db, r->row, &r->bytes, &r->err);
+        if (r->rc == ERR_IO) die(j, &r->err);
+    }
+    hand_back(j, l);
+}
+
 static void *journal_main(void *arg)
 {
     struct journal     *j = arg;
-    struct list         work = {0};
+    struct list         work = {0}, reads = {0};
     struct journal_req *r;
 
     for (;;) {
@@ -151,9 +172,10 @@ static void *journal_main(void *arg)
         pthread_mutex_lock(&j->mtx);
         if (work.first && !j->stop && !j->inbox.first) clock_cond_wait(&j->wake, &j->mtx, now_ms() + FULL_RETRY_MS);
         while (!work.first && !j->inbox.first && !j->stop) pthread_cond_wait(&j->wake, &j->mtx);
-        while ((r = list_take(&j->inbox))) list_put(&work, r);
+        while ((r = list_take(&j->inbox))) list_put(r->read ? &reads : &work, r);
         stop = j->stop;
         pthread_mutex_unlock(&j->mtx);
+        read_list(j, &reads);
         if (work.first) write_list(j, &work);
         if (stop) break;
     }
@@ -208,8 +230,8 @@ void journal_close(struct journal *j)
     }
     while ((r = list_take(&j->written)) || (r = list_take(&j->left)) || (r = list_take(&j->inbox))) {
         err_set(&r->err, ERR_STATE, "the journal was closed");
-        if (r->done) r->done(r->ctx, ERR_STATE, &r->err);
-        req_free(r);
+        r->rc = ERR_STATE;
+        complete(r);
     }
     db_close(j->db);
     if (j->event_fd >= 0) close(j->event_fd);
@@ -238,6 +260,11 @@ uint64_t journal_seq(const struct journal *j)
     return db_ids(j->db)->seq;
 }
 
+uint64_t journal_next_result(const struct journal *j)
+{
+    return db_ids(j->db)->next_result;
+}
+
 bool journal_full(const struct journal *j)
 {
     return atomic_load(&j->full);
@@ -259,10 +286,17 @@ void journal_reap(struct journal *j)
     got = j->written;
     j->written = (struct list){0};
     pthread_mutex_unlock(&j->mtx);
-    while ((r = list_take(&got))) {
-        if (r->done) r->done(r->ctx, r->rc, &r->err);
-        req_free(r);
-    }
+    while ((r = list_take(&got))) complete(r);
+}
+
+void journal_read_result(struct journal *j, uint64_t row, journal_read_f *done, void *ctx)
+{
+    struct journal_req *r = journal_req(JOURNAL_WAL, NULL, ctx);
+
+    r->read = done;
+    r->row = row;
+    buf_init(&r->bytes, RESULT_READ_MAX_BYTES);
+    journal_send(j, r);
 }
 
 void journal_count(struct journal *j, struct journal_counts *out)
@@ -346,6 +380,20 @@ void journal_put_task(struct journal_req *r, const struct task_row *row)
     o->task = *row;
     o->task.worker = op_keep(o, &used, row->worker);
     o->task.error = op_keep(o, &used, row->error);
+}
+
+void journal_put_result(struct journal_req *r, uint64_t row, struct str bytes)
+{
+    struct op *o = op_new(r, OP_RESULT, bytes.len);
+    size_t     used = 0;
+
+    o->result.row = row;
+    o->result.bytes = op_keep(o, &used, bytes);
+}
+
+void journal_forget_result(struct journal_req *r, uint64_t row)
+{
+    op_new(r, OP_FORGET_RESULT, 0)->result.row = row;
 }
 
 void journal_forget_job(struct journal_req *r, uint64_t job, uint64_t seq)

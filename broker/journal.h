@@ -8,7 +8,8 @@
  *   J1 A completion says 0 only after the request's transaction was fsynced (JOURNAL_SYNC), or is at least in the WAL, safe from
  *      kill -9 (leases: losing one in a power cut is harmless, its epoch never comes again).
  *   J2 Requests are written in the order they were sent, each wholly in one transaction; completions come in that order.
- *   J3 A row that names a blob is sent only when the blob is durable under its name (syncer.c ran spool_commit()).
+ *   J3 A row that names a file is sent only when the file is durable under its name (syncer.c ran spool_commit()); the bytes of a small
+ *      result are a row of their own, written and forgotten in one transaction with the task's row that names it.
  *   J4 boot_id is one more at every open, durable before journal_open() returns. Job ids and seq only grow.
  *   J5 After the first I/O or corruption error nothing is ever completed with 0 again: journal_reap() hands ERR_IO to everybody.
  *   J6 A full disk refuses new work only: a JOURNAL_NEW request completes with ERR_LIMIT; all others wait and are tried again
@@ -57,6 +58,7 @@ struct task_row { /* a task without a row is QUEUED and was never leased */
     uint32_t    state, leases, crashes, transients, nans, took_ms;
     int64_t     collected_wall_ms;
     struct part part[PARTS_MAX];
+    uint64_t    home[PARTS_MAX]; /* of a part: the result row with its bytes; 0: a file */
     size_t      n_parts;
     struct str  worker, error;
 };
@@ -70,6 +72,8 @@ struct journal_reader { /* rows come as: jobs; batches and items by task order; 
 };
 
 typedef void journal_done_f(void *ctx, int rc, const struct err *e);
+/* bytes live until it returns. ERR_NOTFOUND: no such row; ERR_FORMAT: it fails its crc32c; ERR_IO: as J5. */
+typedef void journal_read_f(void *ctx, int rc, struct str bytes, const struct err *e);
 
 /* ERR_BUSY: another broker has the folder (the sentence names its pid). ERR_FORMAT: damaged. The folder is made when missing. */
 int  journal_open(struct journal **out, const char *dir, struct err *e);
@@ -83,6 +87,7 @@ uint64_t       journal_boot_id(const struct journal *j);
 const uint8_t *journal_store(const struct journal *j); /* [KEY_BYTES]: names this journal for ever */
 uint64_t       journal_next_job(const struct journal *j); /* as found at open */
 uint64_t       journal_seq(const struct journal *j);      /* the highest ever given, as found at open */
+uint64_t       journal_next_result(const struct journal *j); /* as found at open */
 bool           journal_full(const struct journal *j);     /* the disk is full now */
 int            journal_fd(const struct journal *j);       /* readable: journal_reap() has work */
 void           journal_reap(struct journal *j);           /* calls the completions, on the caller's thread */
@@ -93,8 +98,13 @@ void journal_put_job(struct journal_req *r, const struct job_row *row);     /* i
 void journal_put_batch(struct journal_req *r, const struct batch_row *row); /* inserts */
 void journal_put_item(struct journal_req *r, const struct item_row *row);   /* inserts */
 void journal_put_task(struct journal_req *r, const struct task_row *row);   /* inserts or replaces */
+void journal_put_result(struct journal_req *r, uint64_t row, struct str bytes); /* inserts; bytes are copied */
+void journal_forget_result(struct journal_req *r, uint64_t row);
 void journal_forget_job(struct journal_req *r, uint64_t job, uint64_t seq); /* all its rows; seq stays the highest ever given */
 void journal_send(struct journal *j, struct journal_req *r);                /* r is the journal's from now on */
+
+/* Reads the bytes of a result row that is durable already: it overtakes requests that wait, also for a full disk. */
+void journal_read_result(struct journal *j, uint64_t row, journal_read_f *done, void *ctx);
 
 struct journal_counts {
     uint64_t n_commits, n_requests, n_ops, commit_us_max, commit_us_sum;

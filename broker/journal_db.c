@@ -1,12 +1,11 @@
 /* journal_db.c - the journal's file: SQLite, WAL, one connection in exclusive mode.
  * Believes: J4, J7, J8 of journal.h; one thread at a time. synchronous is FULL for a transaction that releases a promise and NORMAL
  * for one of leases alone; the WAL is copied back in db_tidy() at CHECKPOINT_BYTES, never by SQLite in the middle of a commit.
- * The only room that says sqlite3_*. Not here: who waits for what (journal.c), tables (schema.c). */
+ * With journal_rows.c the only room that says sqlite3_*. Not here: who waits for what (journal.c), reading (journal_rows.c), tables (schema.c). */
 #include "broker/journal_db.h"
 
 #include <endian.h>
 #include <fcntl.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,39 +17,28 @@
 #include "base/hash.h"
 #include "broker/schema.h"
 
-#define ID(job, index)   ((sqlite3_int64)((job) << 20 | (index)))
-#define INDEX(id)        ((uint32_t)((id) & 0xfffff))
-#define PART_BYTES       (1 + 8 + 32)
 #define CHECKPOINT_BYTES (16 << 20)
 #define BALLAST_BYTES    (8 << 20)
 
-enum statement { PUT_JOB, PUT_BATCH, PUT_ITEM, PUT_TASK, FORGET_TASKS, FORGET_ITEMS, FORGET_BATCHES, FORGET_JOB, SET_META, N_STATEMENTS };
-
 static const char *const statement_sql[N_STATEMENTS] = {
-    [PUT_JOB] = "INSERT INTO job VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET model=excluded.model,"
-                " changed_wall_ms=excluded.changed_wall_ms, canceled=excluded.canceled",
-    [PUT_BATCH] = "INSERT INTO batch VALUES (?,?,?)",
+    [PUT_JOB] = "INSERT INTO job VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,row_crc(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)) ON CONFLICT (id) DO UPDATE SET"
+                " model=excluded.model, changed_wall_ms=excluded.changed_wall_ms, canceled=excluded.canceled,"
+                " crc=row_crc(id, key, name, excluded.model, n_tasks, created_wall_ms, excluded.changed_wall_ms, excluded.canceled, client, job_class)",
+    [PUT_BATCH] = "INSERT INTO batch VALUES (?1,?2,?3,row_crc(?1,?2,?3))",
     [PUT_ITEM] = "INSERT INTO item VALUES (?,?,?,?)",
-    [PUT_TASK] = "INSERT OR REPLACE INTO task VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    [PUT_TASK] = "INSERT OR REPLACE INTO task VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    [PUT_RESULT] = "INSERT INTO result VALUES (?,?,?)",
+    [GET_RESULT] = "SELECT bytes, crc FROM result WHERE id = ?",
+    [FORGET_RESULT] = "DELETE FROM result WHERE id = ?",
     [FORGET_TASKS] = "DELETE FROM task WHERE id BETWEEN ? AND ?",
     [FORGET_ITEMS] = "DELETE FROM item WHERE id BETWEEN ? AND ?",
     [FORGET_BATCHES] = "DELETE FROM batch WHERE id BETWEEN ? AND ?",
     [FORGET_JOB] = "DELETE FROM job WHERE id = ?",
-    [SET_META] = "INSERT OR REPLACE INTO meta VALUES (?,?)",
-};
-
-struct db {
-    char          dir[3800];
-    int           lock_fd;
-    struct db_ids ids;
-    sqlite3      *db;
-    sqlite3_stmt *stmt[N_STATEMENTS];
-    bool          sync_full, ballast;
-    int           wal_pages;
+    [SET_META] = "INSERT OR REPLACE INTO meta VALUES (?1,?2,row_crc(?1,?2))",
 };
 
 /* ---- SQLite's words into ours ---- */
-static int db_err(struct db *d, int rc, const char *doing, struct err *e)
+int db_err(struct db *d, int rc, const char *doing, struct err *e)
 {
     switch (rc & 0xff) {
     case SQLITE_FULL: return err_set(e, ERR_LIMIT, "%s/journal.db: %s: the disk is full", d->dir, doing);
@@ -97,7 +85,7 @@ static uint32_t crc_u64(uint32_t crc, uint64_t v)
     return crc32c(crc, &le, sizeof le);
 }
 
-static size_t pack_parts(const struct task_row *t, uint8_t *out)
+size_t db_pack_parts(const struct task_row *t, uint8_t *out)
 {
     for (size_t i = 0; i < t->n_parts; i++) {
         uint64_t size = htole64(t->part[i].size_bytes);
@@ -110,7 +98,7 @@ static size_t pack_parts(const struct task_row *t, uint8_t *out)
     return t->n_parts * PART_BYTES;
 }
 
-static uint32_t task_crc(const struct task_row *t, const uint8_t *parts, size_t parts_bytes)
+uint32_t db_task_crc(const struct task_row *t, const uint8_t *parts, size_t parts_bytes)
 {
     const uint64_t v[] = {t->task, t->state, t->seq, t->epoch, t->leases, t->crashes, t->transients, t->nans, t->took_ms,
                           (uint64_t)t->collected_wall_ms, t->worker.len, t->error.len};
@@ -119,7 +107,33 @@ static uint32_t task_crc(const struct task_row *t, const uint8_t *parts, size_t 
     for (size_t i = 0; i < sizeof v / sizeof *v; i++) crc = crc_u64(crc, v[i]);
     crc = crc32c(crc, t->worker.at, t->worker.len);
     crc = crc32c(crc, t->error.at, t->error.len);
-    return crc32c(crc, parts, parts_bytes);
+    crc = crc32c(crc, parts, parts_bytes);
+    for (size_t i = 0; i < PARTS_MAX; i++)
+        if (t->home[i]) crc = crc_u64(crc_u64(crc, i), t->home[i]); /* rows of version 2 have none, and their crc stays */
+    return crc;
+}
+
+uint32_t db_result_crc(uint64_t row, struct str bytes)
+{
+    return crc32c(crc_u64(0, row), bytes.at, bytes.len);
+}
+
+/* row_crc(column, ...) in SQL: one function for rows written, read and migrated. Numbers as 8 bytes, texts and blobs behind their length. */
+static void sql_row_crc(sqlite3_context *ctx, int n, sqlite3_value **v)
+{
+    uint32_t crc = 0;
+
+    for (int i = 0; i < n; i++) {
+        if (sqlite3_value_type(v[i]) == SQLITE_INTEGER) {
+            crc = crc_u64(crc, (uint64_t)sqlite3_value_int64(v[i]));
+        } else {
+            const void *at = sqlite3_value_blob(v[i]);
+            size_t      len = (size_t)sqlite3_value_bytes(v[i]);
+
+            crc = crc32c(crc_u64(crc, len), at, len);
+        }
+    }
+    sqlite3_result_int64(ctx, crc);
 }
 
 /* ---- writing ---- */
@@ -157,7 +171,7 @@ static int write_task(struct db *d, const struct task_row *r)
 {
     sqlite3_stmt *s = d->stmt[PUT_TASK];
     uint8_t       parts[PARTS_MAX * PART_BYTES];
-    size_t        n = pack_parts(r, parts);
+    size_t        n = db_pack_parts(r, parts);
     const uint64_t v[] = {r->task, r->state, r->seq, r->epoch, r->leases, r->crashes, r->transients, r->nans, r->took_ms,
                           (uint64_t)r->collected_wall_ms};
 
@@ -165,7 +179,8 @@ static int write_task(struct db *d, const struct task_row *r)
     bind_text(s, 11, r->worker);
     bind_text(s, 12, r->error);
     sqlite3_bind_blob(s, 13, parts, (int)n, SQLITE_STATIC);
-    sqlite3_bind_int64(s, 14, task_crc(r, parts, n));
+    sqlite3_bind_int64(s, 14, db_task_crc(r, parts, n));
+    for (int i = 0; i < PARTS_MAX; i++) sqlite3_bind_int64(s, 15 + i, (sqlite3_int64)r->home[i]);
     return step(s);
 }
 
@@ -181,8 +196,8 @@ static int forget_job(struct db *d, uint64_t job, uint64_t seq)
     int rc = SQLITE_OK;
 
     for (int i = FORGET_TASKS; i <= FORGET_BATCHES && rc == SQLITE_OK; i++) {
-        sqlite3_bind_int64(d->stmt[i], 1, ID(job, 0));
-        sqlite3_bind_int64(d->stmt[i], 2, ID(job, 0xfffff));
+        sqlite3_bind_int64(d->stmt[i], 1, ROW_ID(job, 0));
+        sqlite3_bind_int64(d->stmt[i], 2, ROW_ID(job, 0xfffff));
         rc = step(d->stmt[i]);
     }
     sqlite3_bind_int64(d->stmt[FORGET_JOB], 1, (sqlite3_int64)job);
@@ -197,16 +212,25 @@ static int write_op(struct db *d, const struct op *o)
     switch (o->kind) {
     case OP_JOB: return write_job(d, &o->job);
     case OP_TASK: return write_task(d, &o->task);
+    case OP_RESULT:
+        s = d->stmt[PUT_RESULT];
+        sqlite3_bind_int64(s, 1, (sqlite3_int64)o->result.row);
+        sqlite3_bind_blob(s, 2, o->result.bytes.at, (int)o->result.bytes.len, SQLITE_STATIC);
+        sqlite3_bind_int64(s, 3, db_result_crc(o->result.row, o->result.bytes));
+        return step(s);
+    case OP_FORGET_RESULT:
+        sqlite3_bind_int64(d->stmt[FORGET_RESULT], 1, (sqlite3_int64)o->result.row);
+        return step(d->stmt[FORGET_RESULT]);
     case OP_FORGET: return forget_job(d, o->forget.job, o->forget.seq);
     case OP_BATCH:
         s = d->stmt[PUT_BATCH];
-        sqlite3_bind_int64(s, 1, ID(o->batch.job, o->batch.first_task));
+        sqlite3_bind_int64(s, 1, ROW_ID(o->batch.job, o->batch.first_task));
         sqlite3_bind_int64(s, 2, o->batch.n_tasks);
         sqlite3_bind_blob(s, 3, o->batch.sha256, 32, SQLITE_STATIC);
         return step(s);
     case OP_ITEM:
         s = d->stmt[PUT_ITEM];
-        sqlite3_bind_int64(s, 1, ID(o->item.job, o->item.first_task));
+        sqlite3_bind_int64(s, 1, ROW_ID(o->item.job, o->item.first_task));
         sqlite3_bind_int64(s, 2, o->item.n_images);
         sqlite3_bind_blob(s, 3, o->item.bytes.at, (int)o->item.bytes.len, SQLITE_STATIC);
         sqlite3_bind_int64(s, 4, crc32c(0, o->item.bytes.at, o->item.bytes.len));
@@ -325,11 +349,14 @@ static int migrate(struct db *d, struct err *e)
 static int read_meta(struct db *d, struct err *e)
 {
     char    text[2 * KEY_BYTES + 1];
-    int64_t boot, next_job, seq_row, seq_meta;
-    int     rc = ask_text(d, "SELECT value FROM meta WHERE name='store'", text, sizeof text, e);
+    int64_t boot, next_job, result, seq_row, seq_meta;
+    int     rc = ask_text(d, "SELECT name FROM meta WHERE crc IS NOT row_crc(name, value)", text, sizeof text, e);
 
+    if (rc == 0 && text[0]) rc = err_set(e, ERR_FORMAT, "%s/journal.db: the row '%s' of meta is damaged; restore a copy of the folder", d->dir, text);
+    if (rc == 0) rc = ask_text(d, "SELECT value FROM meta WHERE name='store'", text, sizeof text, e);
     if (rc == 0) rc = ask_int(d, "SELECT value FROM meta WHERE name='boot'", &boot, e);
     if (rc == 0) rc = ask_int(d, "SELECT seq FROM sqlite_sequence WHERE name='job'", &next_job, e);
+    if (rc == 0) rc = ask_int(d, "SELECT max(id) FROM result", &result, e);
     if (rc == 0) rc = ask_int(d, "SELECT max(seq) FROM task", &seq_row, e);
     if (rc == 0) rc = ask_int(d, "SELECT value FROM meta WHERE name='seq'", &seq_meta, e);
     if (rc) return rc;
@@ -339,10 +366,11 @@ static int read_meta(struct db *d, struct err *e)
     } else if (hex_to(text, d->ids.store, KEY_BYTES)) {
         return err_set(e, ERR_FORMAT, "%s/journal.db: the store's name '%s' is damaged", d->dir, text);
     }
-    if (boot < 0 || boot >= INT32_MAX || next_job < 0)
+    if (boot < 0 || boot >= INT32_MAX || next_job < 0 || result < 0)
         return err_set(e, ERR_FORMAT, "%s/journal.db: the counter of starts or jobs is damaged", d->dir);
     d->ids.boot_id = (uint64_t)boot + 1;
     d->ids.next_job = (uint64_t)next_job + 1;
+    d->ids.next_result = (uint64_t)result + 1;
     d->ids.seq = (uint64_t)(seq_row > seq_meta ? seq_row : seq_meta);
     if ((rc = run(d, "BEGIN IMMEDIATE", "counting the start", e))) return rc;
     sqlite3_bind_text(d->stmt[SET_META], 1, "store", -1, SQLITE_STATIC);
@@ -370,6 +398,8 @@ static int open_db(struct db *d, struct err *e)
     if (rc == 0 && strcmp(text, "wal") != 0) rc = err_set(e, ERR_IO, "%s: SQLite gave journal mode '%s' instead of wal", path, text);
     if (rc == 0) rc = ask_text(d, "PRAGMA quick_check(1)", text, sizeof text, e);
     if (rc == 0 && strcmp(text, "ok") != 0) rc = err_set(e, ERR_FORMAT, "%s is damaged: %s; restore a copy of the folder", path, text);
+    if (rc == 0 && sqlite3_create_function(d->db, "row_crc", -1, SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL, sql_row_crc, NULL, NULL) != SQLITE_OK)
+        rc = err_set(e, ERR_NOMEM, "%s: SQLite takes no function", path);
     if (rc == 0) rc = migrate(d, e);
     for (int i = 0; rc == 0 && i < N_STATEMENTS; i++) {
         int s = sqlite3_prepare_v3(d->db, statement_sql[i], -1, SQLITE_PREPARE_PERSISTENT, &d->stmt[i], NULL);
@@ -416,104 +446,4 @@ void db_close(struct db *d)
 const struct db_ids *db_ids(const struct db *d)
 {
     return &d->ids;
-}
-
-/* ---- loading ---- */
-static struct str col_text(sqlite3_stmt *s, int at)
-{
-    const char *p = (const char *)sqlite3_column_text(s, at);
-
-    return (struct str){p, p ? (size_t)sqlite3_column_bytes(s, at) : 0};
-}
-
-static int damaged(const struct db *d, const char *what, uint64_t id, struct err *e)
-{
-    return err_set(e, ERR_FORMAT, "%s/journal.db: %s %llu is damaged; restore a copy of the folder", d->dir, what, (unsigned long long)id);
-}
-
-static bool col_blob(sqlite3_stmt *s, int at, uint8_t *out, size_t len)
-{
-    if ((size_t)sqlite3_column_bytes(s, at) != len) return false;
-    memcpy(out, sqlite3_column_blob(s, at), len);
-    return true;
-}
-
-static int load_job(struct db *d, sqlite3_stmt *s, const struct journal_reader *r, struct err *e)
-{
-    struct job_row row = {.job = (uint64_t)sqlite3_column_int64(s, 0), .name = col_text(s, 2), .model = col_text(s, 3),
-                          .n_tasks = (uint32_t)sqlite3_column_int64(s, 4), .created_wall_ms = sqlite3_column_int64(s, 5),
-                          .changed_wall_ms = sqlite3_column_int64(s, 6), .canceled = sqlite3_column_int(s, 7) != 0, .client = col_text(s, 8),
-                          .job_class = (uint32_t)sqlite3_column_int64(s, 9)};
-
-    if (!col_blob(s, 1, row.key, KEY_BYTES) || row.name.len > NAME_MAX_BYTES || row.model.len > MODEL_MAX_BYTES || row.n_tasks < 1 ||
-        row.n_tasks > JOB_TASKS_MAX || row.client.len > NAME_MAX_BYTES || row.job_class < CLASS_INTERACTIVE || row.job_class > CLASS_BULK)
-        return damaged(d, "job", row.job, e);
-    return r->job(r->ctx, &row, e);
-}
-
-static int load_batch(struct db *d, sqlite3_stmt *s, const struct journal_reader *r, struct err *e)
-{
-    uint64_t         id = (uint64_t)sqlite3_column_int64(s, 0);
-    struct batch_row row = {.job = id >> 20, .first_task = INDEX(id), .n_tasks = (uint32_t)sqlite3_column_int64(s, 1)};
-
-    if (!col_blob(s, 2, row.sha256, 32)) return damaged(d, "batch", id, e);
-    return r->batch(r->ctx, &row, e);
-}
-
-static int load_item(struct db *d, sqlite3_stmt *s, const struct journal_reader *r, struct err *e)
-{
-    uint64_t        id = (uint64_t)sqlite3_column_int64(s, 0);
-    struct item_row row = {.job = id >> 20, .first_task = INDEX(id), .n_images = (uint32_t)sqlite3_column_int64(s, 1)};
-
-    row.bytes = (struct str){sqlite3_column_blob(s, 2), (size_t)sqlite3_column_bytes(s, 2)};
-    if (crc32c(0, row.bytes.at, row.bytes.len) != (uint32_t)sqlite3_column_int64(s, 3)) return damaged(d, "item", id, e);
-    return r->item(r->ctx, &row, e);
-}
-
-static int load_task(struct db *d, sqlite3_stmt *s, const struct journal_reader *r, struct err *e)
-{
-    uint64_t v[10];
-    size_t   parts_bytes = (size_t)sqlite3_column_bytes(s, 12);
-    const uint8_t *parts = sqlite3_column_blob(s, 12);
-
-    for (int i = 0; i < 10; i++) v[i] = (uint64_t)sqlite3_column_int64(s, i);
-    struct task_row row = {.task = v[0], .state = (uint32_t)v[1], .seq = v[2], .epoch = v[3], .leases = (uint32_t)v[4],
-                           .crashes = (uint32_t)v[5], .transients = (uint32_t)v[6], .nans = (uint32_t)v[7], .took_ms = (uint32_t)v[8],
-                           .collected_wall_ms = (int64_t)v[9], .worker = col_text(s, 10), .error = col_text(s, 11)};
-
-    if (parts_bytes % PART_BYTES || parts_bytes > PARTS_MAX * PART_BYTES ||
-        task_crc(&row, parts, parts_bytes) != (uint32_t)sqlite3_column_int64(s, 13) || row.worker.len > NAME_MAX_BYTES)
-        return damaged(d, "task", row.task, e);
-    for (; row.n_parts < parts_bytes / PART_BYTES; row.n_parts++, parts += PART_BYTES) {
-        struct part *p = &row.part[row.n_parts];
-
-        p->kind = (enum part_kind)parts[0];
-        memcpy(&p->size_bytes, parts + 1, 8);
-        p->size_bytes = le64toh(p->size_bytes);
-        memcpy(p->sha256, parts + 9, 32);
-    }
-    return r->task(r->ctx, &row, e);
-}
-
-int db_load(struct db *d, const struct journal_reader *r, struct err *e)
-{
-    static const struct {
-        const char *sql;
-        int (*row)(struct db *d, sqlite3_stmt *s, const struct journal_reader *r, struct err *e);
-    } table[] = {{"SELECT * FROM job ORDER BY id", load_job},
-                 {"SELECT * FROM batch ORDER BY id", load_batch},
-                 {"SELECT * FROM item ORDER BY id", load_item},
-                 {"SELECT * FROM task ORDER BY seq", load_task}};
-    int rc = 0;
-
-    for (size_t i = 0; i < sizeof table / sizeof *table && rc == 0; i++) {
-        sqlite3_stmt *s = NULL;
-        int           got = sqlite3_prepare_v2(d->db, table[i].sql, -1, &s, NULL);
-
-        if (got == SQLITE_OK)
-            while (rc == 0 && (got = sqlite3_step(s)) == SQLITE_ROW) rc = table[i].row(d, s, r, e);
-        if (rc == 0 && got != SQLITE_DONE) rc = db_err(d, got, "reading", e);
-        sqlite3_finalize(s);
-    }
-    return rc;
 }

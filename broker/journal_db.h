@@ -1,11 +1,14 @@
-/* journal_db.h - between journal.c (requests, thread, group commit) and journal_db.c (SQLite); nobody else includes it.
+/* journal_db.h - between journal.c (requests, thread, group commit), journal_db.c (SQLite: opening, writing) and journal_rows.c (reading);
+ * nobody else includes it.
  * A struct db is used by one thread at a time: the one that opened it, then the journal's. */
 #ifndef BROKER_JOURNAL_DB_H
 #define BROKER_JOURNAL_DB_H
 
+#include <sqlite3.h>
+
 #include "broker/journal.h"
 
-enum op_kind { OP_JOB, OP_BATCH, OP_ITEM, OP_TASK, OP_FORGET };
+enum op_kind { OP_JOB, OP_BATCH, OP_ITEM, OP_TASK, OP_RESULT, OP_FORGET_RESULT, OP_FORGET };
 
 struct op {
     enum op_kind kind;
@@ -14,6 +17,7 @@ struct op {
         struct batch_row batch;
         struct item_row  item;
         struct task_row  task;
+        struct { uint64_t row; struct str bytes; } result;
         struct { uint64_t job, seq; } forget;
     };
     struct op *next;
@@ -23,6 +27,9 @@ struct op {
 struct journal_req {
     enum journal_mode   mode;
     journal_done_f     *done;
+    journal_read_f     *read; /* instead: a result row is wanted */
+    uint64_t            row;
+    struct buf          bytes;
     void               *ctx;
     struct op          *op, *op_last;
     int                 rc;
@@ -30,7 +37,23 @@ struct journal_req {
     struct journal_req *next;
 };
 
-struct db;
+struct db_ids {
+    uint64_t boot_id, next_job, next_result, seq;
+    uint8_t  store[KEY_BYTES];
+};
+
+enum statement { PUT_JOB, PUT_BATCH, PUT_ITEM, PUT_TASK, PUT_RESULT, GET_RESULT, FORGET_RESULT, FORGET_TASKS, FORGET_ITEMS, FORGET_BATCHES, FORGET_JOB,
+                 SET_META, N_STATEMENTS };
+
+struct db {
+    char          dir[3800];
+    int           lock_fd;
+    struct db_ids ids;
+    sqlite3      *db;
+    sqlite3_stmt *stmt[N_STATEMENTS];
+    bool          sync_full, ballast;
+    int           wal_pages;
+};
 
 /* Locks the folder, opens and checks the file, counts this start durably. */
 int  db_open(struct db **out, const char *dir, struct err *e);
@@ -42,10 +65,18 @@ int  db_commit(struct db *d, const struct journal_req *first, uint64_t *n_ops, s
 int  db_tidy(struct db *d, struct err *e);
 bool db_give_ballast(struct db *d); /* frees the space kept for such days: true when there was some */
 
-struct db_ids {
-    uint64_t boot_id, next_job, seq;
-    uint8_t  store[KEY_BYTES];
-};
 const struct db_ids *db_ids(const struct db *d);
+/* A result row's bytes into out. As journal_read_f says; an I/O error is for good. */
+int db_read_result(struct db *d, uint64_t row, struct buf *out, struct err *e);
+
+/* ---- between journal_db.c and journal_rows.c ---- */
+#define ROW_ID(job, index) ((sqlite3_int64)((job) << 20 | (index)))
+#define ROW_INDEX(id)      ((uint32_t)((id) & 0xfffff))
+#define PART_BYTES         (1 + 8 + 32) /* of a part in a task's row */
+
+int      db_err(struct db *d, int rc, const char *doing, struct err *e); /* SQLite's words into ours */
+size_t   db_pack_parts(const struct task_row *t, uint8_t *out);
+uint32_t db_task_crc(const struct task_row *t, const uint8_t *parts, size_t parts_bytes);
+uint32_t db_result_crc(uint64_t row, struct str bytes);
 
 #endif

@@ -99,7 +99,9 @@ static int read_task(void *ctx, const struct task_row *r, struct err *e)
         o->collected_wall_ms = r->collected_wall_ms;
         o->n_parts = r->n_parts;
         memcpy(o->part, r->part, sizeof o->part);
-        for (size_t i = 0; i < o->n_parts; i++) spool_ref(&b->spool, o->part[i].sha256);
+        memcpy(o->home, r->home, sizeof o->home);
+        for (size_t i = 0; i < o->n_parts; i++)
+            if (!store_known(&b->store, &o->part[i], o->home[i])) return odd(e, "the result of task", r->task);
     }
     task_restore(&b->book, t, (enum task_state)r->state, r->seq);
     if (r->state == TASK_RUNNING) roster_orphan(&b->roster, t, r->epoch);
@@ -146,7 +148,7 @@ int restore_all(struct broker *b, struct err *e)
     book_init(&b->book, journal_next_job(b->journal), journal_seq(b->journal));
     if ((rc = journal_load(b->journal, &reader, e)) || (rc = queue_all(b, e))) return rc;
     if (b->n_keep) qsort(b->keep, b->n_keep, sizeof *b->keep, older);
-    b->stats.blobs_swept = spool_sweep(&b->spool);
+    b->stats.blobs_swept = store_sweep(&b->store);
     log_info("restored", "boot=%" PRIu64 " jobs=%u open_tasks=%" PRIu64 " ready=%zu seq=%" PRIu64 " orphan_files=%" PRIu64 " took_ms=%" PRId64,
              journal_boot_id(b->journal), HASH_CNT(by_id, b->book.by_id), b->book.n_open, b->queue.n_ready, b->book.seq,
              b->stats.blobs_swept, now_ms() - began);
@@ -166,7 +168,7 @@ void restore_keep(struct broker *b, const struct task *t)
     b->keep[b->n_keep++] = (struct keep){task_id(t), t->out->collected_wall_ms + b->conf.retention_ms};
 }
 
-struct expiry { /* the row is being written; then the files go */
+struct expiry { /* the row is being written, and rows of bytes go with it; then the files */
     struct broker *b;
     size_t         n_parts;
     struct part    part[PARTS_MAX];
@@ -177,7 +179,7 @@ static void on_expired(void *ctx, int rc, const struct err *e)
     struct expiry *x = ctx;
 
     if (rc) broker_fail(x->b, e);
-    for (size_t i = 0; rc == 0 && i < x->n_parts; i++) spool_unref(&x->b->spool, x->part[i].sha256);
+    for (size_t i = 0; rc == 0 && i < x->n_parts; i++) store_drop_file(&x->b->store, &x->part[i]);
     free(x);
 }
 
@@ -191,10 +193,12 @@ void restore_expire(struct broker *b, int64_t wall)
         if (!t || t->state != TASK_DONE || !t->out->collected_wall_ms || !t->out->n_parts) continue;
         x = calloc(1, sizeof *x);
         if (!x) abort();
-        *x = (struct expiry){.b = b, .n_parts = t->out->n_parts};
-        memcpy(x->part, t->out->part, sizeof x->part);
-        t->out->n_parts = 0;
+        *x = (struct expiry){.b = b};
         r = journal_req(JOURNAL_SYNC, on_expired, x);
+        for (size_t i = 0; i < t->out->n_parts; i++)
+            if (!store_drop_row(&b->store, r, &t->out->part[i], t->out->home[i])) x->part[x->n_parts++] = t->out->part[i];
+        t->out->n_parts = 0;
+        memset(t->out->home, 0, sizeof t->out->home);
         broker_put_task(r, t);
         journal_send(b->journal, r);
     }

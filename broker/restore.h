@@ -1,6 +1,6 @@
 /* restore.h - from the journal into memory at the start, and out of both when their time has passed.
  *
- *   restore_all(b, &e);       after journal_open() and spool_open(), before the journal's thread starts and any socket is bound
+ *   restore_all(b, &e);       after journal_open() and store_open(), before the journal's thread starts and any socket is bound
  *   restore_keep(b, t);       a task was collected: its images go after conf.retention_ms
  *   restore_expire(b, wall);  they go: first the row, then the file
  *   restore_purge(b, wall, keep_ms);  jobs wholly collected, failed or canceled are forgotten keep_ms after their last change */

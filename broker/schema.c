@@ -44,4 +44,14 @@ const char *const schema_step[SCHEMA_VERSION] = {
     /* 2: whose share a job takes */
     "ALTER TABLE job ADD COLUMN client TEXT NOT NULL DEFAULT '';\n"
     "ALTER TABLE job ADD COLUMN job_class INTEGER NOT NULL DEFAULT 2;\n",      /* enum job_class */
+    /* 3: small results are rows; every row has its checksum (row_crc: journal_db.c) */
+    "CREATE TABLE result (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL, crc INTEGER NOT NULL);\n"
+    "ALTER TABLE task ADD COLUMN home0 INTEGER NOT NULL DEFAULT 0;\n"          /* of its parts: the result's id, 0 = a file */
+    "ALTER TABLE task ADD COLUMN home1 INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE job ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;\n"
+    "UPDATE job SET crc = row_crc(id, key, name, model, n_tasks, created_wall_ms, changed_wall_ms, canceled, client, job_class);\n"
+    "ALTER TABLE batch ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;\n"
+    "UPDATE batch SET crc = row_crc(id, n_tasks, sha256);\n"
+    "ALTER TABLE meta ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;\n"
+    "UPDATE meta SET crc = row_crc(name, value);\n",
 };

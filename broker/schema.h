@@ -2,7 +2,7 @@
 #ifndef BROKER_SCHEMA_H
 #define BROKER_SCHEMA_H
 
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 
 extern const char *const schema_step[SCHEMA_VERSION];
 

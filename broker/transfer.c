@@ -1,7 +1,8 @@
-/* transfer.c - bytes of results: uploads from workers into the spool, downloads from the spool to clients.
+/* transfer.c - bytes of results: uploads from workers into the store, downloads from the store to clients.
  * Believes: a slow peer costs what its credit allows and no more; a full queue is tried again in a moment; bytes that do not have their
- * SHA-256 never leave. Uploads are written as they come and made durable by the syncer's threads, before any row names them.
- * Not here: what a result means (broker_worker.c), files (spool.c). */
+ * SHA-256 never leave. Large parts are written as they come and made durable by the syncer's threads, before any row names them.
+ * A small part goes inside FETCH_OK to who understands it, and is read by the journal's thread when it is not in memory any more.
+ * Not here: what a result means, and bytes that ride in OFFERs (broker_result.c); where bytes live (store.c). */
 #include "broker/broker.h"
 
 #include <inttypes.h>
@@ -35,7 +36,10 @@ struct download {
     struct session  *session;
     uint64_t         transfer, correlation, at_bytes, credit_bytes;
     struct part      part;
-    int              fd;
+    int              fd;    /* of a file; or -1, and: */
+    char            *bytes; /* of a row, owned; NULL while the journal reads them */
+    struct broker   *b;     /* to be told when it has */
+    uint64_t         task, task_seq; /* whose part, and task.seq when it was asked for */
     struct download *prev, *next;
 };
 
@@ -77,7 +81,7 @@ bool upload_active(const struct broker *b, uint64_t task, const struct worker *w
 static int next_part(struct upload *u, struct err *e)
 {
     u->granted_bytes = u->offer.part[u->at].size_bytes < WINDOW_BYTES ? u->offer.part[u->at].size_bytes : WINDOW_BYTES;
-    return spool_begin(&u->b->spool, &u->offer.part[u->at], &u->put[u->at], e);
+    return store_begin(&u->b->store, &u->offer.part[u->at], &u->put[u->at], e);
 }
 
 /* Tells the worker why its upload ended; a disk that fails, not just fills, ends the broker. */
@@ -122,8 +126,16 @@ static int make_durable(void *ctx, struct err *e) /* on a thread of the syncer *
     struct upload *u = ctx;
     int            rc = 0;
 
-    for (size_t i = 0; i < u->offer.n_parts && rc == 0; i++) rc = spool_commit(u->put[i], e);
+    for (size_t i = 0; i < u->offer.n_parts && rc == 0; i++) rc = store_commit(u->put[i], e);
     return rc;
+}
+
+static void upload_done(struct upload *u)
+{
+    struct str bytes[PARTS_MAX] = {{0}};
+
+    for (size_t i = 0; i < u->offer.n_parts; i++) bytes[i] = store_bytes(u->put[i]);
+    broker_result(u->b, &u->offer, bytes, u->peer, &u->from, now_ms());
 }
 
 static void on_durable(void *ctx, int rc, const struct err *e)
@@ -132,7 +144,7 @@ static void on_durable(void *ctx, int rc, const struct err *e)
     struct broker *b = u->b;
 
     if (rc == 0)
-        broker_result(b, &u->offer, u->peer, &u->from, now_ms());
+        upload_done(u);
     else if (rc == ERR_LIMIT)
         upload_failed(b, u, rc, e);
     else
@@ -141,7 +153,7 @@ static void on_durable(void *ctx, int rc, const struct err *e)
 }
 
 /* The current part is all there. */
-static int part_over(struct broker *b, struct upload *u, struct err *e)
+static int part_over(struct broker *b, struct upload *u, struct err *e) /* 0: u may be gone */
 {
     struct msg m = {.kind = MSG_CREDIT};
     int        rc = spool_check(u->put[u->at], e);
@@ -154,8 +166,13 @@ static int part_over(struct broker *b, struct upload *u, struct err *e)
         broker_send(b, u->peer, &u->from, &m);
         return 0;
     }
-    u->finishing = true;
-    syncer_put(b->syncer, make_durable, on_durable, u);
+    for (size_t i = 0; i < u->offer.n_parts; i++) u->finishing |= !store_is_row(&u->offer.part[i]);
+    if (u->finishing) {
+        syncer_put(b->syncer, make_durable, on_durable, u);
+    } else { /* its bytes go with its row */
+        upload_done(u);
+        upload_drop(b, u);
+    }
     return 0;
 }
 
@@ -196,9 +213,15 @@ void on_chunk(struct broker *b, const struct ask *a)
 static void download_drop(struct broker *b, struct download *d)
 {
     DL_DELETE(b->download, d);
-    d->session->n_downloads--;
-    close(d->fd);
+    if (d->session) d->session->n_downloads--;
+    if (d->fd >= 0) close(d->fd);
+    free(d->bytes);
     free(d);
+}
+
+static bool reading(const struct download *d)
+{
+    return d->fd < 0 && !d->bytes;
 }
 
 void download_forget(struct broker *b, const struct session *s)
@@ -206,7 +229,18 @@ void download_forget(struct broker *b, const struct session *s)
     struct download *d, *next;
 
     DL_FOREACH_SAFE(b->download, d, next)
-        if (d->session == s) download_drop(b, d);
+    {
+        if (d->session != s) continue;
+        if (reading(d)) d->session = NULL; /* the journal has it in hand: it goes when that comes back */
+        else download_drop(b, d);
+    }
+}
+
+static bool read_page(const struct download *d, char *page, size_t n)
+{
+    if (d->fd >= 0) return pread(d->fd, page, n, (off_t)d->at_bytes) == (ssize_t)n;
+    memcpy(page, d->bytes + d->at_bytes, n);
+    return true;
 }
 
 /* Sends what the credit allows, at most a window at a time. True: there is more to send now. Frees d at its end. */
@@ -222,7 +256,7 @@ static bool pump(struct broker *b, struct download *d, int64_t now_ms)
 
         if (n > left) n = (size_t)left;
         if (n > d->credit_bytes) n = (size_t)d->credit_bytes;
-        if (pread(d->fd, page, n, (off_t)d->at_bytes) != (ssize_t)n) {
+        if (!read_page(d, page, n)) {
             struct msg bad = {.kind = MSG_ERROR, .correlation = d->correlation,
                               .error = {.code = WIRE_INTERNAL, .text = str_of("the broker cannot read this result: fetch it again")}};
 
@@ -251,7 +285,7 @@ void transfer_pump(void *ctx, int64_t now_ms)
     struct download *d, *next;
     bool             again = false;
 
-    DL_FOREACH_SAFE(b->download, d, next) again |= d->credit_bytes && pump(b, d, now_ms);
+    DL_FOREACH_SAFE(b->download, d, next) again |= d->credit_bytes && !reading(d) && pump(b, d, now_ms);
     if (again) loop_timer_set(b->loop, b->pump_timer, now_ms + PUMP_AGAIN_MS);
 }
 
@@ -263,8 +297,10 @@ static void lost_blob(struct broker *b, struct task *t, const struct err *e)
 
     b->stats.blobs_bad++;
     log_error("blob_bad", "task=%" PRIu64 " error=\"%s\" made_again=true", task_id(t), e->text);
-    for (size_t i = 0; i < o->n_parts; i++) spool_unref(&b->spool, o->part[i].sha256);
+    for (size_t i = 0; i < o->n_parts; i++)
+        if (!store_drop_row(&b->store, r, &o->part[i], o->home[i])) store_drop_file(&b->store, &o->part[i]);
     o->n_parts = 0;
+    memset(o->home, 0, sizeof o->home);
     if (o->collected_wall_ms) task_job(t)->n_collected--;
     o->collected_wall_ms = 0;
     t->leases = t->crashes = t->transients = t->nans = 0; /* it was well once: all its attempts are free again */
@@ -281,60 +317,116 @@ static const struct part *part_of(const struct task *t, enum part_kind kind, siz
     return NULL;
 }
 
+static void lost(struct broker *b, const struct ask *a, struct task *t, const struct err *e)
+{
+    uint64_t id = task_id(t);
+
+    lost_blob(b, t, e);
+    broker_error(b, a, WIRE_NOT_FOUND, 0, "the result of task %" PRIu64 " was damaged on the broker's disk: it is being made again", id);
+}
+
+/* FETCH_OK, with all the bytes of a small part when its client understands that; then the chunks. d is used up. */
+static void serve(struct broker *b, struct download *d, struct str bytes, int64_t now_ms)
+{
+    struct msg  ok = {.kind = MSG_FETCH_OK, .correlation = d->correlation, .fetch_ok = {.transfer = d->transfer, .part = d->part}};
+    bool        whole = bytes.len && d->at_bytes == 0 && d->credit_bytes >= bytes.len && bytes.len <= INLINE_MAX_BYTES && d->session->minor >= 1;
+
+    if (whole) ok.fetch_ok.bytes = bytes;
+    broker_send(b, d->session->peer, &d->session->route, &ok);
+    if (whole || d->at_bytes == d->part.size_bytes) {
+        download_drop(b, d);
+        return;
+    }
+    if (bytes.len) {
+        d->bytes = malloc(bytes.len);
+        if (!d->bytes) abort();
+        memcpy(d->bytes, bytes.at, bytes.len);
+    }
+    if (pump(b, d, now_ms)) loop_timer_set(b->loop, b->pump_timer, now_ms + PUMP_AGAIN_MS);
+}
+
+/* The journal has read a row's bytes. */
+static void on_row_read(void *ctx, int rc, struct str bytes, const struct err *e)
+{
+    struct download *d = ctx;
+    struct broker   *b = d->b;
+    struct task     *t = book_task(&b->book, d->task);
+    struct err       why = *e;
+
+    if (rc == ERR_IO || rc == ERR_STATE || !d->session) {
+        if (rc == ERR_IO) broker_fail(b, e);
+        download_drop(b, d);
+        return;
+    }
+    if (rc == 0 && !store_right(&d->part, bytes))
+        rc = err_set(&why, ERR_FORMAT, "the result row of task %" PRIu64 " does not have its SHA-256", d->task);
+    if (rc == 0) {
+        serve(b, d, bytes, now_ms());
+        return;
+    }
+    struct msg m = {.correlation = d->correlation};
+    struct ask a = {.peer = d->session->peer, .from = d->session->route, .session = d->session, .m = &m, .now_ms = now_ms()};
+
+    if (t && t->state == TASK_DONE && t->seq == d->task_seq && t->out->n_parts)
+        lost(b, &a, t, &why);
+    else /* it changed while the disk was asked: collected and past its retention, or made again already */
+        broker_error(b, &a, WIRE_BUSY, 100, "the result of task %" PRIu64 " is just changing: ask again", d->task);
+    download_drop(b, d);
+}
+
+/* The part asked for, or NULL: answered. */
+static const struct part *fetchable(struct broker *b, const struct ask *a, const struct task *t, size_t *at)
+{
+    const struct fetch *q = &a->m->fetch;
+    const struct part  *p = NULL;
+
+    if (!t || t->state != TASK_DONE)
+        broker_error(b, a, WIRE_NOT_FOUND, 0, t ? "task %" PRIu64 " is %s: it has no result" : "there is no task %" PRIu64 "%s", q->task,
+                     t ? task_state_name((enum task_state)t->state) : "");
+    else if (!(p = part_of(t, q->kind, at)))
+        broker_error(b, a, WIRE_NOT_FOUND, 0, t->out->n_parts ? "task %" PRIu64 " has no such part" : "the images of task %" PRIu64 " were collected and their retention has ended", q->task);
+    else if (q->offset > p->size_bytes)
+        broker_error(b, a, WIRE_INVALID, 0, "offset %" PRIu64 " is past the %" PRIu64 " bytes of the part", q->offset, p->size_bytes);
+    else if (a->session->n_downloads >= DOWNLOADS_PER_SESSION)
+        broker_error(b, a, WIRE_BUSY, 100, "%d transfers run on this connection: finish one first", DOWNLOADS_PER_SESSION);
+    else
+        return p;
+    return NULL;
+}
+
 void on_fetch(struct broker *b, const struct ask *a)
 {
     const struct fetch *q = &a->m->fetch;
     struct task        *t = book_task(&b->book, q->task);
     const struct part  *p;
+    struct stored       got;
     struct download    *d;
-    struct msg          ok = {.kind = MSG_FETCH_OK};
     struct err          e = {0};
     size_t              at;
-    int                 fd = -1, rc;
+    int                 rc;
 
-    if (!t || t->state != TASK_DONE) {
-        broker_error(b, a, WIRE_NOT_FOUND, 0, t ? "task %" PRIu64 " is %s: it has no result" : "there is no task %" PRIu64 "%s", q->task,
-                     t ? task_state_name((enum task_state)t->state) : "");
-        return;
-    }
-    p = part_of(t, q->kind, &at);
-    if (!p) {
-        broker_error(b, a, WIRE_NOT_FOUND, 0, t->out->n_parts ? "task %" PRIu64 " has no such part" : "the images of task %" PRIu64 " were collected and their retention has ended", q->task);
-        return;
-    }
-    if (q->offset > p->size_bytes) {
-        broker_error(b, a, WIRE_INVALID, 0, "offset %" PRIu64 " is past the %" PRIu64 " bytes of the part", q->offset, p->size_bytes);
-        return;
-    }
-    if (a->session->n_downloads >= DOWNLOADS_PER_SESSION) {
-        broker_error(b, a, WIRE_BUSY, 100, "%d transfers run on this connection: finish one first", DOWNLOADS_PER_SESSION);
-        return;
-    }
-    rc = spool_get(&b->spool, p, !t->out->verified[at], &fd, &e);
+    if (!(p = fetchable(b, a, t, &at))) return;
+    rc = store_get(&b->store, p, t->out->home[at], !t->out->verified[at], &got, &e);
     if (rc == ERR_NOTFOUND || rc == ERR_FORMAT) {
-        lost_blob(b, t, &e);
-        broker_error(b, a, WIRE_NOT_FOUND, 0, "the result of task %" PRIu64 " was damaged on the broker's disk: it is being made again", q->task);
+        lost(b, a, t, &e);
         return;
     }
-    if (rc) {
+    if (rc && rc != ERR_BUSY) {
         log_error("fetch_failed", "task=%" PRIu64 " error=\"%s\"", q->task, e.text);
         broker_error(b, a, WIRE_BUSY, 1000, "the broker cannot open the result now: ask again");
         return;
     }
     t->out->verified[at] = true;
-    ok.fetch_ok = (struct fetch_ok){.transfer = q->transfer, .part = *p};
-    broker_reply(b, a, &ok);
-    if (q->offset == p->size_bytes) {
-        close(fd);
-        return;
-    }
     d = calloc(1, sizeof *d);
     if (!d) abort();
-    *d = (struct download){.session = a->session, .transfer = q->transfer, .correlation = a->m->correlation, .at_bytes = q->offset,
-                           .credit_bytes = q->credit_bytes, .part = *p, .fd = fd};
+    *d = (struct download){.session = a->session, .transfer = q->transfer, .correlation = a->m->correlation, .at_bytes = q->offset, .b = b,
+                           .credit_bytes = q->credit_bytes, .part = *p, .fd = got.fd, .task = q->task, .task_seq = t->seq};
     DL_APPEND(b->download, d);
     a->session->n_downloads++;
-    if (pump(b, d, a->now_ms)) loop_timer_set(b->loop, b->pump_timer, a->now_ms + PUMP_AGAIN_MS);
+    if (rc == ERR_BUSY)
+        store_read(&b->store, t->out->home[at], on_row_read, d);
+    else
+        serve(b, d, got.bytes, a->now_ms);
 }
 
 void on_credit(struct broker *b, const struct ask *a)
@@ -343,7 +435,7 @@ void on_credit(struct broker *b, const struct ask *a)
     struct download     *d;
 
     DL_FOREACH(b->download, d)
-        if (d->session == a->session && d->transfer == q->transfer) break;
+        if (d->session == a->session && d->transfer == q->transfer && !reading(d)) break;
     if (!d) return; /* ended meanwhile */
     if (q->credit_bytes > CREDIT_LIMIT_BYTES - d->credit_bytes) {
         b->stats.protocol_errors++;

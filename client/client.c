@@ -451,7 +451,10 @@ int client_fetch(struct client *c, uint64_t task, const struct part *part, struc
         if (m.fetch_ok.part.size_bytes != part->size_bytes || memcmp(m.fetch_ok.part.sha256, part->sha256, SHA256_BYTES) != 0) {
             return err_set(e, ERR_PROTO, "the broker offers another part than it announced for task %" PRIu64, task);
         }
-        rc = chunks(c, part, bytes, e);
+        if (m.fetch_ok.bytes.len && bytes->len == 0)
+            rc = buf_put(bytes, m.fetch_ok.bytes.at, m.fetch_ok.bytes.len) ? err_set(e, ERR_NOMEM, "no memory for an image of %zu bytes", m.fetch_ok.bytes.len) : 0;
+        else
+            rc = chunks(c, part, bytes, e);
         if (rc == ERR_BUSY) {
             int again = silent(c, start, e);
 

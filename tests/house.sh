@@ -24,7 +24,7 @@ rows() {
     # word (extended regexp at the start of a name)                   its rooms
     word 'zmq_|ZMQ_|include <zmq'                                     proto/peer.c proto/loop.c proto/curve.c proto/zap.c
     word 'Zfarm__|zfarm__|protobuf_c_|include .cluster\.pb'           proto/wire.c proto/wire_*
-    word 'sqlite3_|include <sqlite3'                                  broker/journal*.c
+    word 'sqlite3_|include <sqlite3'                                  broker/journal*.c broker/journal_db.h
     word 'cuda[A-Z]|cublas|cudnn|include <cu|.*<<<'                   kernels/cuda/ tools/train/
     word 'nccl'                                                       kernels/cuda/link.c
     word 'png_(struct|create|info|read_|set_|get_|destroy)|include <png' base/png.c

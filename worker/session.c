@@ -138,14 +138,58 @@ static void say_ready(struct worker *w)
     if (capacity != w->session.capacity_said && say(w, &m) == 0) w->session.capacity_said = capacity;
 }
 
+/* Its bytes go inside the offer: each part is small, and the broker knows of such offers. */
+static bool rides(const struct worker *w, const struct work *k)
+{
+    for (size_t i = 0; i < k->offer.n_parts; i++)
+        if (k->offer.part[i].size_bytes > INLINE_MAX_BYTES) return false;
+    return w->session.minor >= 1;
+}
+
+static void with_bytes(const struct work *k, struct offer *o)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < o->n_parts; at += o->part[i++].size_bytes)
+        o->bytes[i] = (struct str){(const char *)k->bytes + at, (size_t)o->part[i].size_bytes};
+}
+
 static void say_offer(struct worker *w, struct work *k, int64_t now)
 {
     struct msg m = {.kind = MSG_OFFER, .correlation = ++w->session.correlation, .offer = k->offer};
 
     m.offer.epoch = k->epoch;
+    if (rides(w, k)) with_bytes(k, &m.offer);
     work_say_again(k, now + ANSWER_MS);
     if (say(w, &m)) k->say_ms = now;
     else k->correlation = m.correlation;
+}
+
+/* Several small results in one message, when several are due. */
+static void say_offers(struct worker *w, int64_t now)
+{
+    struct offer offer[OFFERS_MAX];
+    struct work *said[OFFERS_MAX];
+    struct msg   m = {.kind = MSG_OFFERS, .offers = {.offer = offer}};
+    size_t       n_bytes = 0;
+
+    for (size_t i = 0; i < LEASES_MAX && m.offers.n_offers < OFFERS_MAX; i++) {
+        struct work *k = &w->works.row[i];
+
+        if (k->state != WORK_FINISHED || k->alone || k->uploading || now < k->say_ms || !rides(w, k) || n_bytes + k->n_bytes > BULK_MAX_BYTES) continue;
+        n_bytes += k->n_bytes;
+        said[m.offers.n_offers] = k;
+        offer[m.offers.n_offers] = k->offer;
+        offer[m.offers.n_offers].epoch = k->epoch;
+        with_bytes(k, &offer[m.offers.n_offers++]);
+    }
+    if (m.offers.n_offers < 2) return;
+    m.correlation = ++w->session.correlation;
+    if (say(w, &m)) return;
+    for (size_t i = 0; i < m.offers.n_offers; i++) {
+        work_say_again(said[i], now + ANSWER_MS);
+        said[i]->correlation = m.correlation;
+    }
 }
 
 static void say_failed(struct worker *w, struct work *k, int64_t now)
@@ -187,6 +231,7 @@ void session_say(struct worker *w, int64_t now_ms)
 
     if (s->state != SESSION_UP) return;
     say_ready(w);
+    say_offers(w, now_ms);
     for (size_t i = 0; i < LEASES_MAX; i++) {
         struct work *k = &w->works.row[i];
 
@@ -248,6 +293,7 @@ static void on_welcome(struct worker *w, const struct welcome *m, int64_t now)
     if (s->state != SESSION_HELLO) return;
     s->state = SESSION_UP;
     s->said_absent = false;
+    s->minor = m->minor;
     s->interval_ms = m->beat_ms;
     s->beat_sent_ms = now;
     log_info("connected", "endpoint=%s boot=%" PRIu64, w->conf.broker, m->boot_id);
@@ -312,6 +358,22 @@ static void on_offer_ok(struct worker *w, const struct msg *m, int64_t now)
     k->say_ms = now + UPLOAD_MS;
 }
 
+static void on_offers_ok(struct worker *w, const struct msg *m, int64_t now)
+{
+    for (size_t i = 0; i < m->offers_ok.n_offers; i++) {
+        const struct offer_ok *o = &m->offers_ok.offer[i];
+        struct work           *k = works_find(&w->works, o->task);
+
+        if (!k || k->state != WORK_FINISHED || k->correlation != m->correlation) continue;
+        if (o->verdict != OFFER_UPLOAD) {
+            worker_forget(w, k);
+            continue;
+        }
+        k->alone = true;
+        work_say_again(k, now);
+    }
+}
+
 static void on_credit(struct worker *w, const struct credit *m, int64_t now)
 {
     size_t       part;
@@ -332,6 +394,7 @@ static void on_refused(struct worker *w, struct work *k, const struct error *m, 
         session_release(w, k, "the broker refused the result again and again");
         return;
     }
+    k->alone = true;
     work_say_again(k, now + (m->retry_after_ms > 1000 ? m->retry_after_ms : 1000));
 }
 
@@ -372,7 +435,11 @@ static void on_kind(struct worker *w, const struct msg *m, int64_t now)
     case MSG_WELCOME: on_welcome(w, &m->welcome, now); return;
     case MSG_LEASE: on_lease(w, &m->lease, now); return;
     case MSG_BEAT_OK: on_beat_ok(w, &m->beat_ok, now); return;
+    case MSG_LEASES:
+        for (size_t i = 0; i < m->leases.n_leases; i++) on_lease(w, &m->leases.lease[i], now);
+        return;
     case MSG_OFFER_OK: on_offer_ok(w, m, now); return;
+    case MSG_OFFERS_OK: on_offers_ok(w, m, now); return;
     case MSG_CREDIT: on_credit(w, &m->credit, now); return;
     case MSG_RESULT_OK: forget_answered(w, m->result_ok.task, 0, WORK_FINISHED); return;
     case MSG_FAILED_OK: forget_answered(w, m->failed_ok.task, m->failed_ok.epoch, WORK_FAILED); return;

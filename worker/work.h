@@ -39,6 +39,7 @@ struct work {
     int64_t         say_ms;      /* when to say it (again) */
     int             n_refused;   /* ERRORs heard about it */
     bool            uploading;
+    bool            alone;       /* offered by itself: the broker asked for that, or refused it once */
     uint64_t        transfer[PARTS_MAX], credit_bytes[PARTS_MAX], sent_bytes;
     size_t          part_now;
 };

@@ -24,7 +24,7 @@ struct session {
     int64_t            retry_ms;     /* not before */
     int64_t            heard_ms, beat_sent_ms, interval_ms;
     uint64_t           seq, correlation, hello_correlation;
-    uint32_t           capacity_said;
+    uint32_t           capacity_said, minor; /* minor: of the broker's protocol */
     uint8_t            digest_said[32]; /* of the model in the last HELLO */
     bool               moved;        /* progress to tell */
     bool               said_absent;

@@ -34,6 +34,7 @@ struct fake { /* the broker */
     struct route  worker;
     pid_t         pid;
     uint32_t      n_beats, restarts;
+    uint32_t      minor; /* of the protocol it speaks */
     struct progress progress; /* of the first lease in the last beat */
     size_t        n_progress;
     int64_t       patience_ms, drain_ms; /* of the worker: what it gives the engine; set before start_worker() */
@@ -172,7 +173,7 @@ static struct msg welcome(struct fake *f, struct held *drop, size_t n_drop)
     struct msg hello = expect(f, MSG_HELLO);
 
     tell(f, (struct msg){.kind = MSG_WELCOME, .correlation = hello.correlation,
-                         .welcome = {.major = 1, .boot_id = 1, .beat_ms = BEAT_TEST_MS, .drop = drop, .n_drop = n_drop}});
+                         .welcome = {.major = 1, .minor = f->minor, .boot_id = 1, .beat_ms = BEAT_TEST_MS, .drop = drop, .n_drop = n_drop}});
     return hello;
 }
 

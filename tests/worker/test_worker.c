@@ -387,6 +387,39 @@ static void unknown_session(void **state)
     quiet(f);
 }
 
+/* To a broker that understands it: small results inside OFFER, several of them in OFFERS; what it will not have so comes by itself. */
+static void small_results_ride(void **state)
+{
+    struct fake    *f = *state;
+    struct offer_ok ok[2] = {{.verdict = OFFER_HAVE}, {.verdict = OFFER_UPLOAD}};
+    uint8_t         sha[32];
+    struct msg      m;
+
+    f->minor = 1;
+    start_worker(f, "turbo");
+    welcome(f, NULL, 0);
+    for (uint64_t task = 1; task <= 2; task++) {
+        lease(f, task, "a cat", 3, task == 2);
+        m = expect(f, MSG_OFFER);
+        assert_int_equal(m.offer.n_parts, task);
+        for (size_t p = 0; p < task; p++) {
+            sha256_of(m.offer.bytes[p].at, m.offer.bytes[p].len, sha);
+            assert_memory_equal(sha, m.offer.part[p].sha256, 32);
+        }
+    }
+    m = expect(f, MSG_BEAT); /* both unanswered; in a new session they are said together */
+    tell(f, (struct msg){.kind = MSG_ERROR, .correlation = m.correlation, .error = {WIRE_UNKNOWN_SESSION, 0, {"who are you", 11}}});
+    assert_int_equal(welcome(f, NULL, 0).hello.n_held, 2);
+    m = expect(f, MSG_OFFERS);
+    assert_int_equal(m.offers.n_offers, 2);
+    for (size_t i = 0; i < 2; i++) ok[i].task = m.offers.offer[i].task;
+    tell(f, (struct msg){.kind = MSG_OFFERS_OK, .correlation = m.correlation, .offers_ok = {ok, 2}});
+    m = expect(f, MSG_OFFER);
+    assert_int_equal(m.offer.task, ok[1].task);
+    tell(f, (struct msg){.kind = MSG_RESULT_OK, .correlation = m.correlation, .result_ok = {m.offer.task, m.offer.epoch}});
+    quiet(f);
+}
+
 static void drain(void **state)
 {
     struct fake *f = *state;
@@ -477,7 +510,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
         T(hello), T(result_with_small_credit), T(engine_killed), T(failures), T(recall), T(model_goes_away), T(frozen),
-        T(failed_ok_of_an_older_lease), T(cancel), T(broker_vanishes), T(unknown_session),
+        T(failed_ok_of_an_older_lease), T(cancel), T(broker_vanishes), T(unknown_session), T(small_results_ride),
         T(drain), T(drain_too_long), T(second_signal), T(supervisor_killed), T(model_does_not_open), T(version_refused),
     };
 
