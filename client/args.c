@@ -86,7 +86,7 @@ static const struct argp_option embedded_options[] = {
     {"vae", O_VAE, "FILE", 0, "an autoencoder instead of the folder's", 5},
     {"tokenizer", O_TOKENIZER, "DIR", 0, "folder of tokenizer.json, when the model has none", 5},
     {"profile", O_PROFILE, "NAME", 0, "turbo or base, when the model's files do not say", 5},
-    {"device", O_DEVICE, "D", 0, "cpu, ... (the worker's default)", 5},
+    {"device", O_DEVICE, "D", 0, "auto, cpu, cuda:N, cuda:all, or a list such as cuda:0,cuda:2 (auto: the first GPU, or the CPU)", 5},
     {"precision", O_PRECISION, "P", 0, "auto, f32 or bf16 (auto)", 5},
     {"threads", O_THREADS, "N", 0, "CPU threads of each worker (the machine's, shared out)", 5},
     {"workers", O_WORKERS, "N", 0, "workers to start (1)", 5},
@@ -102,7 +102,7 @@ static const struct argp_option up_options[] = {
     {"vae", O_VAE, "FILE", 0, "an autoencoder instead of the folder's", 4},
     {"tokenizer", O_TOKENIZER, "DIR", 0, "folder of tokenizer.json, when the model has none", 4},
     {"profile", O_PROFILE, "NAME", 0, "turbo or base, when the model's files do not say", 4},
-    {"device", O_DEVICE, "D", 0, "cpu, ... (the worker's default)", 4},
+    {"device", O_DEVICE, "D", 0, "auto, cpu, cuda:N, cuda:all, or a list such as cuda:0,cuda:2: one worker per device (auto: the first GPU, or the CPU)", 4},
     {"precision", O_PRECISION, "P", 0, "auto, f32 or bf16 (auto)", 4},
     {"threads", O_THREADS, "N", 0, "CPU threads of each worker (the machine's, shared out)", 4},
     {0}};

@@ -141,6 +141,12 @@ done:
     return rc;
 }
 
+int engine_gpus(void)
+{
+    int n = dev_gpus();
+    return n < 100 ? n : 100;
+}
+
 void engine_free(struct engine *g)
 {
     if (!g) return;

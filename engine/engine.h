@@ -84,6 +84,7 @@ struct gen_hooks {
     int (*on_step)(void *ctx, int done, int n_steps);
 };
 
+int                          engine_gpus(void); /* of this machine, 0 to 100; asking may take a moment and holds the driver */
 int                          engine_open(struct engine **out, const struct engine_opts *o, struct err *e);
 void                         engine_free(struct engine *g);
 const struct engine_profile *engine_profile(const struct engine *g);

@@ -86,6 +86,11 @@ int dev_open(struct dev **out, const char *name, const struct dev_opts *o, struc
     return 0;
 }
 
+int dev_gpus(void)
+{
+    return cuda_gpus();
+}
+
 void dev_close(struct dev *d)
 {
     if (!d) return;

@@ -62,6 +62,7 @@ struct dev {
 /* name: "cpu", "cuda:N" or "auto". ERR_DEVICE with a sentence when this build or machine has none. */
 int  dev_open(struct dev **out, const char *name, const struct dev_opts *o, struct err *e);
 void dev_close(struct dev *d);
+int  dev_gpus(void); /* cuda:0 to cuda:N-1 are there; 0 without driver, GPU or CUDA in this build */
 
 /* A measuring pass: from here on dev_new() hands out tensors without data and ops do nothing. Only while the stack is empty. */
 void          dev_measure_begin(struct dev *d);

@@ -24,11 +24,11 @@ static const struct argp_option options[] = {
     {"vae", KEY_VAE, "FILE", 0, "An autoencoder in place of the folder's (diffusers or BFL names). With all three no folder is needed: --model NAME= names the set", 1},
     {"tokenizer", KEY_TOKENIZER, "DIR", 0, "Folder of tokenizer.json, when the model does not have one", 1},
     {"profile", KEY_PROFILE, "NAME", 0, "turbo or base: what the model is, when its files do not say", 1},
-    {"device", KEY_DEVICE, "DEVICE", 0, "auto, cpu, cuda:N (default auto: the first GPU, or the CPU)", 2},
+    {"device", KEY_DEVICE, "DEVICE", 0, "auto, cpu, cuda:N, cuda:all, or a list such as cuda:0,cuda:2: one worker per device (default auto: the first GPU, or the CPU)", 2},
     {"precision", KEY_PRECISION, "TYPE", 0, "auto, f32 or bf16: how products are computed (default auto: bf16 where the device multiplies it itself, else f32; a CPU then makes large products from 16-bit integers, error 1e-4)", 2},
     {"threads", KEY_THREADS, "N", 0, "CPU threads of the engine (default: all CPUs this process may use)", 2},
     {"slots", KEY_SLOTS, "N", 0, "Tasks held at once, 1 to 64: one is made, the others wait at hand (default 2)", 2},
-    {"name", KEY_NAME, "TEXT", 0, "The name shown by `zfarm workers` (default HOST:PID)", 3},
+    {"name", KEY_NAME, "TEXT", 0, "The name shown by `zfarm workers` (default HOST:PID); with several devices /0, /1, ... follow", 3},
     {"log-level", KEY_LEVEL, "LEVEL", 0, "debug, info, warn, error or none (default info)", 3},
     {0},
 };
@@ -156,6 +156,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         if (!*arg || check_line(str_of(arg), NAME_MAX_BYTES, "the worker's name", &e))
             argp_error(state, "--name: %s", *arg ? e.text : "a name is not empty");
         snprintf(c->name, sizeof c->name, "%s", arg);
+        c->name_given = true;
         break;
     case KEY_LEVEL:
         if (!log_level_parse(arg, &c->log_level)) argp_error(state, "--log-level \"%.40s\" is not known: debug, info, warn, error or none", arg);

@@ -27,6 +27,7 @@ struct worker_conf {
     int            n_threads;                  /* 0: all that this process may use */
     int            n_slots;                    /* leases held at once */
     char           name[NAME_MAX_BYTES + 1];
+    bool           name_given;
     enum log_level log_level;
     struct watch   watch;
 };

@@ -362,6 +362,15 @@ const struct ops *ops_cuda(void)
     return &table;
 }
 
+int cuda_gpus(void)
+{
+    int n = 0;
+
+    if (cudaGetDeviceCount(&n) == cudaSuccess) return n;
+    cudaGetLastError();
+    return 0;
+}
+
 /* Is there a driver, and this GPU, and is it new enough? */
 static int check_gpu(const struct dev *d, struct cudaDeviceProp *prop, struct err *e)
 {

@@ -6,6 +6,7 @@
 #include "kernels/ops.h"
 
 const struct ops *ops_cuda(void); /* NULL when this build has no CUDA */
+int cuda_gpus(void);
 /* d->name and d->ordinal are set. ERR_DEVICE with a sentence: no CUDA in this build, no driver or one too old, no such GPU, a GPU too old. */
 int cuda_open(struct dev *d, const struct dev_opts *o, struct err *e);
 /* For tests of a machine without cublasLt and cuDNN: from here on all kernels are our own. */

@@ -8,6 +8,11 @@ const struct ops *ops_cuda(void)
     return NULL;
 }
 
+int cuda_gpus(void)
+{
+    return 0;
+}
+
 int cuda_open(struct dev *d, const struct dev_opts *o, struct err *e)
 {
     (void)o;
