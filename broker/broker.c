@@ -1,7 +1,7 @@
-/* broker.c - start, loop, sessions, and promises: answers that leave when the journal has written what they promise.
+/* broker.c - start, loop, and promises: answers that leave when the journal has written what they promise.
  * Believes: one loop thread. A failure of the disk ends the process (EXIT_DISK): the next start reads the truth from the journal.
  * Invariants: every task_move() is followed, in the same handler, by its row in a request; so book.seq at broker_commit() covers it.
- * Not here: what messages do (broker_client.c, broker_worker.c, transfer.c), leasing (broker_lease.c), reading the journal at the start (restore.c). */
+ * Not here: sessions and keys (broker_session.c), what messages do (broker_client.c, broker_worker.c, transfer.c), leasing (broker_lease.c), reading the journal at the start (restore.c). */
 #include "broker/broker.h"
 
 #include <assert.h>
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -156,86 +157,6 @@ bool broker_disk_low(struct broker *b, uint64_t need_bytes)
     return journal_full(b->journal) || (free_bytes >= 0 && (uint64_t)free_bytes < need_bytes + SPARE_BYTES);
 }
 
-/* ---- sessions ---- */
-static void session_key(const struct broker *b, const struct peer *p, const struct route *from, struct session *s)
-{
-    memset(&s->key, 0, sizeof s->key);
-    while (s->key.listener < b->n_peers && b->peer[s->key.listener] != p) s->key.listener++;
-    s->key.len = from->len;
-    memcpy(s->key.id, from->id, from->len);
-}
-
-struct session *broker_session(struct broker *b, const struct peer *p, const struct route *from)
-{
-    struct session probe, *s;
-
-    session_key(b, p, from, &probe);
-    HASH_FIND(hh, b->session, &probe.key, sizeof probe.key, s);
-    return s;
-}
-
-void broker_session_drop(struct broker *b, struct session *s)
-{
-    struct waiter *w, *next;
-
-    DL_FOREACH_SAFE(b->waiter, w, next)
-    {
-        if (w->session != s) continue;
-        DL_DELETE(b->waiter, w);
-        free(w);
-    }
-    download_forget(b, s);
-    HASH_DEL(b->session, s);
-    free(s);
-}
-
-static void on_hello(struct broker *b, const struct ask *a)
-{
-    const struct hello *h = &a->m->hello;
-    struct session     *s = a->session;
-
-    if (h->major != WIRE_MAJOR) {
-        broker_error(b, a, WIRE_VERSION, 0, "this broker speaks protocol %d.%d, you speak %u.%u", WIRE_MAJOR, WIRE_MINOR, h->major, h->minor);
-        return;
-    }
-    if (s && s->role != h->role) {
-        broker_error(b, a, WIRE_PROTOCOL, 0, "a connection is a client's or a worker's, not both: open another one");
-        return;
-    }
-    if (!s) {
-        s = calloc(1, sizeof *s);
-        if (!s) abort();
-        session_key(b, a->peer, &a->from, s);
-        HASH_ADD(hh, b->session, key, sizeof s->key, s);
-        s->peer = a->peer;
-        s->route = a->from;
-        s->role = h->role;
-    }
-    s->seen_ms = a->now_ms;
-    s->minor = h->minor;
-    snprintf(s->name, sizeof s->name, "%.*s", (int)h->name.len, h->name.len ? h->name.at : "");
-    if (h->role == ROLE_WORKER) {
-        struct ask known = *a;
-
-        known.session = s;
-        on_worker_hello(b, &known);
-        return;
-    }
-    struct msg m = {.kind = MSG_WELCOME, .welcome = {.major = WIRE_MAJOR, .minor = WIRE_MINOR, .boot_id = journal_boot_id(b->journal), .beat_ms = BEAT_MS}};
-
-    memcpy(m.welcome.store, journal_store(b->journal), KEY_BYTES);
-    log_debug("client", "name=\"%s\"", s->name);
-    broker_reply(b, a, &m);
-}
-
-static void on_bye(struct broker *b, const struct ask *a)
-{
-    if (a->session->worker)
-        broker_worker_gone(b, a->session->worker, "said bye", a->now_ms); /* drops the session, too */
-    else
-        broker_session_drop(b, a->session);
-}
-
 static const struct {
     broker_on_f *f;
     enum role    role; /* 0: both */
@@ -281,6 +202,10 @@ static void handle(struct broker *b, struct ask *a)
         b->stats.protocol_errors++;
         broker_error(b, a, WIRE_PROTOCOL, 0, "%s is a %s's message, and you said HELLO as a %s", msg_kind_name(a->m->kind),
                      handler[kind].role == ROLE_CLIENT ? "client" : "worker", a->session->role == ROLE_CLIENT ? "client" : "worker");
+    } else if (!gate_may_say(a->session->rank, a->m)) {
+        b->stats.denied++;
+        broker_error(b, a, WIRE_DENIED, 0, "%s is a %s here: this is for admins (zfarm-keys add NAME --role admin)", a->session->account,
+                     key_role_name(a->session->rank));
     } else {
         handler[kind].f(b, a);
     }
@@ -300,6 +225,7 @@ static void on_message(void *ctx, struct peer *p, int64_t now)
         rc = peer_recv(p, &b->in, &a.from, &m, &e);
         if (rc == ERR_BUSY) break;
         if (rc == 0 || a.from.len) a.session = broker_session(b, p, &a.from);
+        if ((rc == 0 || rc == ERR_PROTO) && a.from.len && !broker_lets(b, &a)) continue;
         if (rc == 0) {
             handle(b, &a);
         } else if (rc == ERR_PROTO) {
@@ -406,6 +332,9 @@ static void on_tick(void *ctx, int64_t now)
         return;
     }
     b->disk_low = broker_disk_low(b, 0);
+    broker_keys_again(b, false, now);
+    b->stats.handshakes_failed = 0;
+    for (size_t i = 0; i < b->n_peers; i++) b->stats.handshakes_failed += peer_n_refused(b->peer[i]);
     expire(b, now);
     if (now >= b->purge_ms) {
         b->purge_ms = now + PURGE_MS;
@@ -439,6 +368,7 @@ static void on_signal(void *ctx, int signo, int64_t now)
     struct session *s, *next;
     struct msg      m = {.kind = MSG_GOAWAY, .error = {.code = WIRE_BUSY, .retry_after_ms = 1000, .text = str_of("the broker is shutting down")}};
 
+    if (signo == SIGHUP) broker_keys_again(b, true, now);
     if (signo != SIGTERM && signo != SIGINT) return;
     log_info("stopping", "signal=%d", signo);
     if (b->stopping) {
@@ -456,7 +386,7 @@ static int say_ready(const struct broker *b, struct err *e)
 {
     const char *at = peer_endpoint(b->peer[0]);
 
-    for (size_t i = 0; i < b->n_peers; i++) log_info("listening", "endpoint=%s", peer_endpoint(b->peer[i]));
+    for (size_t i = 0; i < b->n_peers; i++) log_info("listening", "endpoint=%s keys=%s", peer_endpoint(b->peer[i]), peer_keyed(b->peer[i]) ? "asked" : "none");
     if (b->conf.ready_fd < 0) return 0;
     if (dprintf(b->conf.ready_fd, "%s\n", at) < 0) return err_errno(e, ERR_IO, "writing to --ready-fd %d", b->conf.ready_fd);
     close(b->conf.ready_fd);
@@ -466,6 +396,7 @@ static int say_ready(const struct broker *b, struct err *e)
 int broker_open(struct broker **out, const struct broker_conf *c, struct err *e)
 {
     struct broker *b = calloc(1, sizeof *b);
+    struct rlimit  files;
     int64_t        now = now_ms();
     int            rc;
 
@@ -478,6 +409,7 @@ int broker_open(struct broker **out, const struct broker_conf *c, struct err *e)
         goto done;
     }
     if ((rc = loop_open(&b->loop, e)) || (rc = loop_signal(b->loop, on_signal, b, e))) goto done; /* before any thread */
+    if ((rc = gate_open(&b->gate, c->keys, e))) goto done;
     if ((rc = journal_open(&b->journal, c->data, e)) || (rc = store_open(&b->store, c->data, b->journal, e)) || (rc = syncer_open(&b->syncer, e)) ||
         (rc = restore_all(b, e)))
         goto done;
@@ -485,8 +417,10 @@ int broker_open(struct broker **out, const struct broker_conf *c, struct err *e)
     b->grace_until_ms = now + RESTART_GRACE_MS;
     if ((rc = journal_start(b->journal, e))) goto done;
     for (; b->n_peers < c->n_listen && !rc; b->n_peers += rc == 0)
-        rc = peer_bind(&b->peer[b->n_peers], c->listen[b->n_peers], NULL, e);
+        rc = peer_bind(&b->peer[b->n_peers], c->listen[b->n_peers], &(struct peer_opts){.key = gate_key(&b->gate)}, e);
     if (rc) goto done;
+    if (getrlimit(RLIMIT_NOFILE, &files)) files.rlim_cur = 1024;
+    b->sessions_max = files.rlim_cur / 5 * 4; /* the rest is for the spool and for handshakes */
     loop_fd(b->loop, journal_fd(b->journal), on_journal, b);
     loop_fd(b->loop, syncer_fd(b->syncer), on_synced, b);
     for (size_t i = 0; i < b->n_peers; i++) loop_peer(b->loop, b->peer[i], on_message, b);
@@ -507,6 +441,7 @@ int broker_run(struct broker *b, struct err *e)
     char text[1000];
     int  rc = loop_run(b->loop, e);
 
+    gate_count(&b->gate, &b->stats.keys_let_in, &b->stats.keys_refused);
     stats_text(&b->stats, text, sizeof text);
     log_info("stopped", "%s", text);
     if (b->exit_code) {
@@ -529,6 +464,7 @@ void broker_close(struct broker *b)
     transfer_release(b);
     if (b->n_peers) sleep_ms(50); /* the last answers leave */
     for (size_t i = 0; i < b->n_peers; i++) peer_close(b->peer[i]);
+    gate_close(&b->gate);
     HASH_ITER(hh, b->session, s, next) broker_session_drop(b, s);
     DL_FOREACH_SAFE(b->roster.orphans, g, next_grant) grant_free(&b->roster, g);
     DL_FOREACH_SAFE(b->roster.worker, w, next_worker)

@@ -2,17 +2,18 @@
  *
  *   broker_open(&b, &conf, &e); code = broker_run(b, &e); broker_close(b); peer_shutdown();
  *
- * One loop thread owns everything here; the journal's thread sees only requests. Rooms behind this header: broker.c (start, loop, sessions,
- * promises), broker_lease.c (dispatch), broker_client.c, broker_worker.c and broker_result.c (one handler per message kind), broker_control.c (requeue, drain), broker_info.c (job_info, task_info and
+ * One loop thread owns everything here; the journal's thread sees only requests. Rooms behind this header: broker.c (start, loop,
+ * promises), broker_session.c (HELLO, keys), broker_lease.c (dispatch), broker_client.c, broker_worker.c and broker_result.c (one handler per message kind), broker_control.c (requeue, drain), broker_info.c (job_info, task_info and
  * progress for people), transfer.c (uploads and downloads), restore.c (from the journal at the start; what time takes away).
  * The pattern of every handler that changes something: move the memory (task_move), put the rows into one journal request, and let the
  * promise - the answer - leave when that request is durable. Memory runs ahead of the disk; what is shown does not (book_durable).
- * Here, too, later: quotas, CURVE accounts (a session's), hedging (dispatch.c). */
+ * Here, too, later: quotas, hedging (dispatch.c). */
 #ifndef BROKER_BROKER_H
 #define BROKER_BROKER_H
 
 #include "broker/conf.h"
 #include "broker/dispatch.h"
+#include "broker/gate.h"
 #include "broker/journal.h"
 #include "broker/queue.h"
 #include "broker/roster.h"
@@ -37,6 +38,10 @@ struct session { /* one connection that said HELLO */
     enum role      role;
     char           name[NAME_MAX_BYTES + 1];
     uint32_t       minor; /* of its protocol */
+    char           account[NAME_MAX_BYTES + 1]; /* whose jobs it sees, and whose share it takes: of its key; without keys, of its name */
+    enum key_role  rank;                        /* without keys: KEY_ADMIN */
+    bool           keyed;
+    uint8_t        user[CURVE_BYTES]; /* keyed: its public key */
     int64_t        seen_ms, answered_ms;
     uint64_t       tick_seen; /* book.tick of the last EVENTS_OK */
     size_t         n_waiters, n_downloads;
@@ -56,6 +61,7 @@ struct ask { /* one message that came */
     struct peer      *peer;
     struct route      from;
     struct session   *session; /* NULL: unknown */
+    const struct account *account; /* whose key it came with; NULL: a listener without keys */
     const struct msg *m;
     int64_t           now_ms;
 };
@@ -67,6 +73,7 @@ struct keep { /* a collected task whose images go at until_wall_ms */
 
 struct broker {
     struct broker_conf conf;
+    struct gate        gate;
     struct book        book;
     struct queue       queue;
     struct roster      roster;
@@ -77,6 +84,7 @@ struct broker {
     struct peer       *peer[LISTEN_MAX];
     size_t             n_peers;
     struct session    *session;
+    size_t             sessions_max;
     struct waiter     *waiter;
     struct upload     *upload;
     struct download   *download;
@@ -127,6 +135,11 @@ void broker_settle(struct broker *b, int64_t now_ms);    /* leases what can be l
 void broker_wake(struct broker *b, int64_t now_ms);      /* answers the waiters that have something */
 struct session *broker_session(struct broker *b, const struct peer *p, const struct route *from); /* NULL: unknown */
 void broker_session_drop(struct broker *b, struct session *s);
+bool broker_lets(struct broker *b, struct ask *a);                              /* its key counts; fills a->account. False: answered */
+void broker_keys_again(struct broker *b, bool in_any_case, int64_t now_ms);     /* looks at the accounts; ends the sessions of keys that went */
+bool session_sees(const struct session *s, const struct job *j);
+struct job  *broker_job(struct broker *b, const struct ask *a, uint64_t id);    /* NULL: unknown, or not the asker's: the same to it */
+struct task *broker_task(struct broker *b, const struct ask *a, uint64_t id);
 bool broker_disk_low(struct broker *b, uint64_t need_bytes);
 
 /* Leaves RUNNING: the grant is revoked when its worker still has it (told to stop), else freed. */
@@ -137,6 +150,7 @@ void broker_task_failed(struct broker *b, struct journal_req *r, struct task *t,
 void broker_worker_gone(struct broker *b, struct worker *w, const char *why, int64_t now_ms); /* its leases go back; w is freed */
 
 typedef void broker_on_f(struct broker *b, const struct ask *a);
+broker_on_f on_hello, on_bye;                                                                    /* broker_session.c */
 broker_on_f on_submit, on_cancel, on_jobs, on_show, on_events, on_collected, on_workers; /* broker_client.c */
 broker_on_f on_control;                                                                          /* broker_control.c */
 broker_on_f on_worker_hello, on_ready, on_beat, on_failed, on_release;                           /* broker_worker.c */
@@ -149,11 +163,12 @@ bool result_take(struct broker *b, struct journal_req *r, const struct offer *o,
 /* The same in a request of its own; RESULT_OK goes to the worker at peer, to. */
 void broker_result(struct broker *b, const struct offer *o, const struct str bytes[PARTS_MAX], struct peer *peer, const struct route *to, int64_t now_ms);
 bool broker_epoch_known(const struct broker *b, uint64_t epoch); /* some lease had it */
-bool broker_waiter_due(struct broker *b, const struct waiter *w, int64_t now_ms);
+bool broker_waiter_due(struct broker *b, struct waiter *w, int64_t now_ms);
 void broker_waiter_answer(struct broker *b, struct waiter *w, int64_t now_ms); /* and frees it */
 
 void   info_job(struct broker *b, struct job *j, int64_t now_ms, struct job_info *out); /* strs in b->out */
-size_t info_progress(struct broker *b, const struct job *j, const struct worker *only, int64_t now_ms, struct progress *out, size_t cap);
+size_t info_progress(struct broker *b, const struct job *j, const struct worker *only, const struct session *whose, int64_t now_ms,
+                     struct progress *out, size_t cap); /* of jobs that whose sees */
 
 /* transfer.c */
 int  upload_begin(struct broker *b, const struct ask *a, struct msg *ok); /* of an OFFER: fills OFFER_OK; else answered with an error */

@@ -113,14 +113,6 @@ static void write_batch(struct broker *b, const struct ask *a, struct batch *c, 
     journal_send(b->journal, r);
 }
 
-/* Whose share: the name before its last ':', so that all processes of one user are one client. A claim, until CURVE gives it a key. */
-static struct str client_of(const struct session *s)
-{
-    const char *colon = strrchr(s->name, ':');
-
-    return colon ? (struct str){s->name, (size_t)(colon - s->name)} : str_of(s->name);
-}
-
 void on_submit(struct broker *b, const struct ask *a)
 {
     const struct submit *s = &a->m->submit;
@@ -136,6 +128,10 @@ void on_submit(struct broker *b, const struct ask *a)
     buf_init(&bytes, SUBMIT_ITEMS_MAX * (size_t)ITEM_MAX_BYTES);
     if (!pack_items(b, a, &bytes, end, sha256, &n_tasks)) {
         b->stats.submits_refused++;
+        goto done;
+    }
+    if (j && !session_sees(a->session, j)) { /* keys are 128 random bits: only who was told one can ask */
+        broker_error(b, a, WIRE_CONFLICT, 0, "this job key is taken: draw another one");
         goto done;
     }
     if (j && j->n_tasks != s->n_tasks) {
@@ -157,7 +153,7 @@ void on_submit(struct broker *b, const struct ask *a)
     } else {
         if (!j) {
             j = book_job(&b->book, s->key, s->name, s->n_tasks, wall_ms());
-            book_share(&b->book, j, client_of(a->session), s->job_class);
+            book_share(&b->book, j, str_of(a->session->account), s->job_class);
         }
         c = job_batch(j, s->first_task, n_tasks, sha256, &same);
         if (!c) {
@@ -186,7 +182,7 @@ static bool batches_durable(const struct job *j)
 
 void on_cancel(struct broker *b, const struct ask *a)
 {
-    struct job         *j = book_find(&b->book, a->m->cancel.job);
+    struct job         *j = broker_job(b, a, a->m->cancel.job);
     struct msg          ok = {.kind = MSG_CANCEL_OK};
     struct journal_req *r;
 
@@ -231,7 +227,7 @@ void on_cancel(struct broker *b, const struct ask *a)
 void on_jobs(struct broker *b, const struct ask *a)
 {
     const struct jobs *q = &a->m->jobs;
-    struct job        *j = q->job ? book_find(&b->book, q->job) : NULL;
+    struct job        *j = q->job ? broker_job(b, a, q->job) : NULL;
     struct msg         m = {.kind = MSG_JOBS_OK};
     size_t             cap = q->job ? 1 : q->limit;
 
@@ -243,14 +239,15 @@ void on_jobs(struct broker *b, const struct ask *a)
     arena_reset(&b->out, 0);
     m.jobs_ok.job = arena_array(&b->out, cap, sizeof *m.jobs_ok.job);
     if (!q->job && b->book.by_id) j = ELMT_FROM_HH(b->book.by_id->by_id.tbl, b->book.by_id->by_id.tbl->tail); /* the newest */
-    for (; j && m.jobs_ok.n_jobs < cap; j = q->job ? NULL : j->by_id.prev) info_job(b, j, a->now_ms, &m.jobs_ok.job[m.jobs_ok.n_jobs++]);
+    for (; j && m.jobs_ok.n_jobs < cap; j = q->job ? NULL : j->by_id.prev)
+        if (session_sees(a->session, j)) info_job(b, j, a->now_ms, &m.jobs_ok.job[m.jobs_ok.n_jobs++]);
     broker_reply(b, a, &m);
 }
 
 void on_show(struct broker *b, const struct ask *a)
 {
     const struct show *q = &a->m->show;
-    struct job        *j = book_find(&b->book, q->job);
+    struct job        *j = broker_job(b, a, q->job);
     struct msg         m = {.kind = MSG_SHOW_OK};
     size_t             cap = q->limit < SHOW_TASKS_MAX ? q->limit : SHOW_TASKS_MAX, bytes = 0;
 
@@ -298,20 +295,47 @@ void on_workers(struct broker *b, const struct ask *a)
                                   .capacity = w->capacity, .n_held = w->n_held, .n_done = w->n_done, .n_failed = w->n_failed,
                                   .ms_per_image = w->ms_per_image, .silent_ms = a->now_ms - w->seen_ms};
         i->progress = arena_array(&b->out, LEASES_MAX, sizeof *i->progress);
-        i->n_progress = i->progress ? info_progress(b, NULL, w, a->now_ms, i->progress, LEASES_MAX) : 0;
+        i->n_progress = i->progress ? info_progress(b, NULL, w, a->session, a->now_ms, i->progress, LEASES_MAX) : 0;
         m.workers_ok.n_workers++;
     }
     broker_reply(b, a, &m);
 }
 
 /* ---- EVENTS ---- */
-bool broker_waiter_due(struct broker *b, const struct waiter *w, int64_t now_ms)
+/* As book_events(); of all jobs, those that s sees: the cursor moves over the others, so that they are looked at once. */
+static size_t events_of(struct broker *b, const struct session *s, const struct job *j, uint64_t *cursor, struct task **task, size_t cap)
+{
+    size_t   n, n_seen = 0;
+    uint64_t next = *cursor;
+
+    do {
+        *cursor = next;
+        n = book_events(&b->book, j, *cursor, task, cap, &next);
+        for (size_t i = 0; i < n; i++)
+            if (j || session_sees(s, task_job(task[i]))) task[n_seen++] = task[i];
+    } while (n && !n_seen);
+    *cursor = next;
+    return n_seen;
+}
+
+static bool news(struct broker *b, struct waiter *w, const struct job *j)
+{
+    struct task *task[EVENTS_MAX];
+    uint64_t     cursor = w->ask.cursor;
+
+    if (j || w->session->rank == KEY_ADMIN) return book_news(&b->book, j, w->ask.cursor);
+    if (events_of(b, w->session, NULL, &cursor, task, EVENTS_MAX)) return true;
+    w->ask.cursor = cursor;
+    return false;
+}
+
+bool broker_waiter_due(struct broker *b, struct waiter *w, int64_t now_ms)
 {
     const struct job *j = w->ask.job ? book_find(&b->book, w->ask.job) : NULL;
     uint64_t          tick = j ? j->tick : b->book.tick;
 
     if (now_ms >= w->until_ms || w->ask.cursor > b->book.seq || (w->ask.job && !j)) return true;
-    if (book_news(&b->book, j, w->ask.cursor)) return true;
+    if (news(b, w, j)) return true;
     return tick > w->session->tick_seen && now_ms - w->session->answered_ms >= PROGRESS_MS;
 }
 
@@ -340,12 +364,13 @@ void broker_waiter_answer(struct broker *b, struct waiter *w, int64_t now_ms)
     m.events_ok.event = arena_array(&b->out, EVENTS_MAX, sizeof *m.events_ok.event);
     m.events_ok.progress = arena_array(&b->out, WORKERS_MAX, sizeof *m.events_ok.progress);
     memcpy(m.events_ok.store, journal_store(b->journal), KEY_BYTES);
-    m.events_ok.n_events = book_events(&b->book, j, w->ask.cursor, task, cap, &m.events_ok.next_cursor);
+    m.events_ok.next_cursor = w->ask.cursor;
+    m.events_ok.n_events = events_of(b, s, j, &m.events_ok.next_cursor, task, cap);
     for (size_t i = 0; i < m.events_ok.n_events; i++) {
         task_describe(task[i], &m.events_ok.event[i]);
         ride(b, task[i], w->ask.inline_bytes, &left_bytes, &m.events_ok.event[i]);
     }
-    m.events_ok.n_progress = info_progress(b, j, NULL, now_ms, m.events_ok.progress, WORKERS_MAX);
+    m.events_ok.n_progress = info_progress(b, j, NULL, s, now_ms, m.events_ok.progress, WORKERS_MAX);
     if (j) info_job(b, j, now_ms, &m.events_ok.job);
     broker_send(b, s->peer, &s->route, &m);
     s->answered_ms = now_ms;
@@ -360,7 +385,7 @@ void on_events(struct broker *b, const struct ask *a)
     const struct events *q = &a->m->events;
     struct waiter       *w;
 
-    if (q->job && !book_find(&b->book, q->job)) {
+    if (q->job && !broker_job(b, a, q->job)) {
         broker_error(b, a, WIRE_NOT_FOUND, 0, "there is no job %" PRIu64, q->job);
         return;
     }
@@ -385,7 +410,7 @@ void on_collected(struct broker *b, const struct ask *a)
     int64_t                 wall = wall_ms();
 
     for (size_t i = 0; i < q->n_tasks; i++) {
-        struct task *t = book_task(&b->book, q->task[i]);
+        struct task *t = broker_task(b, a, q->task[i]);
 
         if (!t || t->state != TASK_DONE) continue;
         ok.collected_ok.n_known++;

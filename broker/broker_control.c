@@ -1,5 +1,5 @@
 /* broker_control.c - what people decide: failed images once more, a worker drained.
- * Believes: whoever may speak to this broker may decide (until CURVE knows admins). Requeueing is durable before its answer; draining is
+ * Believes: gate.c let by who may decide; a client's key only over its own jobs. Requeueing is durable before its answer; draining is
  * not durable: it lasts as long as the worker's process and this one. Not here: CANCEL (broker_client.c). */
 #include "broker/broker.h"
 
@@ -28,7 +28,7 @@ static uint32_t requeue(struct broker *b, struct journal_req *r, struct job *j, 
 static void on_requeue(struct broker *b, const struct ask *a)
 {
     const struct control_ask *q = &a->m->control;
-    struct job           *j = book_find(&b->book, q->job);
+    struct job           *j = broker_job(b, a, q->job);
     struct msg            ok = {.kind = MSG_CONTROL_OK};
     struct journal_req   *r;
 

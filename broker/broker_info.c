@@ -89,7 +89,8 @@ void info_job(struct broker *b, struct job *j, int64_t now_ms, struct job_info *
     eta(b, j, now_ms, out);
 }
 
-size_t info_progress(struct broker *b, const struct job *j, const struct worker *only, int64_t now_ms, struct progress *out, size_t cap)
+size_t info_progress(struct broker *b, const struct job *j, const struct worker *only, const struct session *whose, int64_t now_ms, struct progress *out,
+                     size_t cap)
 {
     struct worker *w;
     struct grant  *g;
@@ -101,7 +102,7 @@ size_t info_progress(struct broker *b, const struct job *j, const struct worker 
         DL_FOREACH(w->grant, g)
         {
             if (n == cap) return n;
-            if (!g->task || (j && task_job(g->task) != j)) continue;
+            if (!g->task || (j && task_job(g->task) != j) || !session_sees(whose, task_job(g->task))) continue;
             out[n++] = (struct progress){.job = task_job(g->task)->id, .task = g->task_id, .epoch = g->epoch, .index = g->task->index,
                                          .stage = g->stage, .step = g->step, .steps = g->steps,
                                          .age_ms = (uint32_t)(now_ms > g->moved_ms ? now_ms - g->moved_ms : 0), .worker = str_of(w->name)};

@@ -131,11 +131,14 @@ void on_worker_hello(struct broker *b, const struct ask *a)
         broker_error(b, a, WIRE_UNKNOWN_SESSION, 0, "another worker was on this connection: say HELLO again");
         return;
     }
-    DL_FOREACH(b->roster.worker, w)
-        if (memcmp(w->instance, h->instance, KEY_BYTES) == 0 && (old = broker_session(b, w->peer, &w->route)) && old != s) {
-            broker_session_drop(b, old); /* the same process on a new connection */
-            break;
-        }
+    w = roster_find(&b->roster, h->instance);
+    if (w && memcmp(w->key, s->user, sizeof w->key) != 0) {
+        b->stats.denied++;
+        broker_error(b, a, WIRE_DENIED, 0, "a worker of this instance is here with another key");
+        broker_session_drop(b, s);
+        return;
+    }
+    if (w && (old = broker_session(b, w->peer, &w->route)) && old != s) broker_session_drop(b, old); /* the same process on a new connection */
     if ((clash = roster_clash(&b->roster, h, &model))) {
         broker_error(b, a, WIRE_CONFLICT, 0,
                      "model '%.*s' of worker %s has other content than yours: announce yours under another name (--model NAME=DIR)",
@@ -151,6 +154,7 @@ void on_worker_hello(struct broker *b, const struct ask *a)
         return;
     }
     s->worker = w;
+    memcpy(w->key, s->user, sizeof w->key);
     upload_forget(b, 0, w);
     r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
     m.welcome = (struct welcome){.major = WIRE_MAJOR, .minor = WIRE_MINOR, .boot_id = journal_boot_id(b->journal), .beat_ms = BEAT_MS};

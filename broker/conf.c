@@ -1,4 +1,4 @@
-/* conf.c - argv -> struct broker_conf, by argp. Nothing is read from the environment. */
+/* conf.c - argv -> struct broker_conf, by argp. Of the environment ZFARM_KEYS is read, for --keys. */
 #include "broker/conf.h"
 
 #include <argp.h>
@@ -16,6 +16,7 @@ enum { KEY_READY_FD = 1000, KEY_LOG_LEVEL, KEY_VERSION };
 static const struct argp_option options[] = {
     {"listen", 'l', "ENDPOINT", 0, "Where clients and workers connect: tcp://127.0.0.1:7777 (port * = any free one) or ipc:///path/socket. May be given up to 8 times", 0},
     {"data", 'd', "DIR", 0, "The folder with the journal and the finished images; made when missing. One broker at a time", 0},
+    {"keys", 'k', "DIR", 0, "The farm's keys (zfarm-keys init DIR): every tcp:// endpoint then asks for one, and may be reached from other machines (ZFARM_KEYS)", 0},
     {"retention", 'r', "HOURS", 0, "How long an image stays after its client has collected it, 0..8760 (24)", 0},
     {"log-level", KEY_LOG_LEVEL, "LEVEL", 0, "debug, info, warn, error or none (info)", 0},
     {"ready-fd", KEY_READY_FD, "N", 0, "When listening, write the first endpoint and a newline to this open descriptor", 0},
@@ -29,8 +30,11 @@ static const char doc[] =
     "\v"
     "Examples:\n"
     "  zfarm-broker --listen tcp://127.0.0.1:7777 --data /var/lib/zfarm\n"
+    "  zfarm-broker --listen tcp://0.0.0.0:7777 --data /var/lib/zfarm --keys /etc/zfarm/keys\n"
     "  zfarm-broker -l ipc:///run/zfarm/sock -l 'tcp://127.0.0.1:*' -d ./farm --retention 0\n"
     "\n"
+    "Without --keys it listens on this machine only. ipc:// asks for no key: its file is yours alone. SIGHUP reads the accounts again, as any change of\n"
+    "their file does.\n"
     "SIGTERM and SIGINT end it in order: running workers keep their tasks and go on with the next broker on the same DIR.\n"
     "\n"
     "Exit status: 0 ended in order; 1 could not start or go on; 2 wrong command line; 74 the disk under DIR failed (start it again: "
@@ -52,6 +56,7 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
         c->listen[c->n_listen++] = arg;
         return 0;
     case 'd': c->data = arg; return 0;
+    case 'k': c->keys = arg; return 0;
     case 'r':
         if (parse_int(arg, 0, RETENTION_HOURS_MAX, &n))
             argp_error(state, "--retention '%s' is not a number of hours from 0 to %d", arg, RETENTION_HOURS_MAX);
@@ -68,6 +73,8 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_ARG: argp_error(state, "'%s' is not an option", arg); return EINVAL;
     case ARGP_KEY_END:
         if (!c->n_listen) argp_error(state, "--listen ENDPOINT is missing, for example --listen tcp://127.0.0.1:7777");
+        if (!c->keys) c->keys = getenv("ZFARM_KEYS");
+        if (c->keys && !c->keys[0]) c->keys = NULL;
         if (!c->data || !c->data[0]) argp_error(state, "--data DIR is missing: the folder for the journal and the images");
         return 0;
     default: return ARGP_ERR_UNKNOWN;

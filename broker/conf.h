@@ -14,6 +14,7 @@ struct broker_conf {
     const char    *listen[LISTEN_MAX]; /* borrowed from argv */
     size_t         n_listen;
     const char    *data;
+    const char    *keys; /* NULL: none */
     int64_t        retention_ms; /* a collected image stays this long */
     enum log_level level;
     int            ready_fd; /* -1: none */

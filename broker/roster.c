@@ -31,12 +31,19 @@ static void models_free(struct worker *w)
     w->n_models = 0;
 }
 
-struct worker *roster_hello(struct roster *r, const struct hello *h, struct peer *peer, const struct route *route, int64_t now_ms)
+struct worker *roster_find(const struct roster *r, const uint8_t instance[KEY_BYTES])
 {
     struct worker *w;
 
     DL_FOREACH(r->worker, w)
-        if (memcmp(w->instance, h->instance, KEY_BYTES) == 0) break;
+        if (memcmp(w->instance, instance, KEY_BYTES) == 0) return w;
+    return NULL;
+}
+
+struct worker *roster_hello(struct roster *r, const struct hello *h, struct peer *peer, const struct route *route, int64_t now_ms)
+{
+    struct worker *w = roster_find(r, h->instance);
+
     if (!w) {
         if (r->n_workers >= WORKERS_MAX) return NULL;
         w = calloc(1, sizeof *w);

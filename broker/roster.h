@@ -11,6 +11,7 @@
 #ifndef BROKER_ROSTER_H
 #define BROKER_ROSTER_H
 
+#include "base/hash.h"
 #include "broker/job.h"
 #include "proto/peer.h"
 
@@ -33,6 +34,7 @@ struct worker {
     struct peer  *peer; /* which of our listeners, and its route there */
     struct route  route;
     uint8_t       instance[KEY_BYTES];
+    uint8_t       key[CURVE_BYTES]; /* the public key it speaks with; zero: none is asked for */
     char          name[NAME_MAX_BYTES + 1], device[NAME_MAX_BYTES + 1], about[ERROR_MAX_BYTES + 1], version[NAME_MAX_BYTES + 1];
     struct model_info model[MODELS_MAX]; /* names and profiles are owned */
     size_t        n_models;
@@ -55,6 +57,7 @@ struct roster {
 
 /* The worker of this instance, refreshed, or a new one. Counts as a sign of life. NULL when WORKERS_MAX are there. */
 struct worker *roster_hello(struct roster *r, const struct hello *h, struct peer *peer, const struct route *route, int64_t now_ms);
+struct worker *roster_find(const struct roster *r, const uint8_t instance[KEY_BYTES]); /* NULL: unknown */
 /* Another worker that announces one of h's names with other content (digest): the two must not share a job. *model names it. NULL: none. */
 const struct worker *roster_clash(const struct roster *r, const struct hello *h, struct str *model);
 void           roster_drop(struct roster *r, struct worker *w); /* its grants must be gone */

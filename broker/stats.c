@@ -16,7 +16,8 @@ void stats_text(const struct stats *s, char *text, size_t cap)
         {"results_duplicate", s->results_duplicate}, {"results_dropped", s->results_dropped}, {"results_damaged", s->results_damaged},
         {"workers_lost", s->workers_lost},       {"leases_kept", s->leases_kept},             {"protocol_errors", s->protocol_errors},
         {"sends_refused", s->sends_refused},     {"stalls_forgiven", s->stalls_forgiven},     {"blobs_swept", s->blobs_swept},
-        {"blobs_bad", s->blobs_bad},
+        {"blobs_bad", s->blobs_bad},             {"keys_let_in", s->keys_let_in},             {"keys_refused", s->keys_refused},
+        {"handshakes_failed", s->handshakes_failed}, {"denied", s->denied},
     };
     size_t used = 0;
 

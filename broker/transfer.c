@@ -397,7 +397,7 @@ static const struct part *fetchable(struct broker *b, const struct ask *a, const
 void on_fetch(struct broker *b, const struct ask *a)
 {
     const struct fetch *q = &a->m->fetch;
-    struct task        *t = book_task(&b->book, q->task);
+    struct task        *t = broker_task(b, a, q->task);
     const struct part  *p;
     struct stored       got;
     struct download    *d;

@@ -19,7 +19,7 @@
 enum { /* options without a letter */
     O_NEGATIVE = 0x100, O_STEPS, O_INFERENCE, O_NORM, O_TRUNC, O_RNG, O_LATENTS, O_MODEL, O_BROKER, O_JSON, O_DEVICE, O_PRECISION, O_THREADS,
     O_WORKERS, O_PROMPT_FILE, O_SHEET, O_RESUME, O_DETACH, O_KEEP, O_TIMEOUT, O_PATIENCE, O_LISTEN, O_DATA, O_LIMIT, O_DIT, O_TEXT, O_VAE, O_TOKENIZER, O_PROFILE,
-    O_CLASS, O_UNDO
+    O_CLASS, O_UNDO, O_KEY, O_SERVER_KEY
 };
 
 static const struct argp_option prompt_options[] = {
@@ -69,6 +69,8 @@ static const struct argp_option gather_options[] = {
 static const struct argp_option broker_options[] = {
     {0, 0, 0, 0, "The farm:", 4},
     {"broker", O_BROKER, "ENDPOINT", 0, "tcp://HOST:PORT or ipc://PATH of a zfarm-broker (ZFARM_BROKER)", 4},
+    {"key", O_KEY, "FILE", 0, "your key, of a broker that asks for one; its owner makes it with `zfarm-keys add' (ZFARM_KEY)", 4},
+    {"server-key", O_SERVER_KEY, "HEX", 0, "the broker's public key, when FILE does not have it", 4},
     {"timeout", O_TIMEOUT, "SECONDS", 0, "wait this long for the broker's first answer (10)", 4},
     {"patience", O_PATIENCE, "SECONDS", 0, "wait this long for a broker that went away (600)", 4},
     {0}};
@@ -373,6 +375,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case O_BROKER:
         return text(p, "broker", arg, &a->broker);
+    case O_KEY:
+        return text(p, "key", arg, &a->key);
+    case O_SERVER_KEY:
+        return text(p, "server-key", arg, &a->server_key);
     case O_UNDO:
         a->undo = true;
         return 0;
@@ -510,6 +516,10 @@ static int whole(struct parse *p)
     if (!a->broker) a->broker = getenv("ZFARM_BROKER");
     if (a->broker && (!a->broker[0] || strcmp(a->broker, "none") == 0)) a->broker = NULL;
     if (!a->broker && !makes && a->command != ARGS_UP) a->broker = ARGS_BROKER_DEFAULT;
+    if (a->key && !a->broker) return err_set(&p->err, ERR_ARG, "--key is for a broker: --broker ENDPOINT (or ZFARM_BROKER) is missing");
+    if (!a->key) a->key = getenv("ZFARM_KEY");
+    if (a->key && !a->key[0]) a->key = NULL;
+    if (a->server_key && !a->key) return err_set(&p->err, ERR_ARG, "--server-key goes with --key FILE (or ZFARM_KEY)");
     if (makes && a->broker && own) {
         return err_set(&p->err, ERR_ARG,
                        "--%s is for a farm of this command's own, but a broker is given (%.100s); --broker none starts one", own,

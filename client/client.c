@@ -27,6 +27,7 @@
 
 struct client {
     struct client_opts o;
+    struct key         key;
     char               endpoint[256], name[NAME_MAX_BYTES + 1];
     struct peer       *peer;
     struct arena       arena; /* the last answer */
@@ -42,6 +43,7 @@ struct client {
 static int idle(struct client *c, struct err *e)
 {
     if (c->o.stop && *c->o.stop) return err_set(e, ERR_CANCELED, "interrupted");
+    if (c->peer && peer_refused(c->peer, NULL) == ERR_STATE) return peer_refused(c->peer, e); /* for good: waiting would not help */
     return c->o.idle ? c->o.idle(c->o.ctx, e) : 0;
 }
 
@@ -64,6 +66,9 @@ static int silent(struct client *c, int64_t since_ms, struct err *e)
         return 0;
     }
     if (!c->met) {
+        struct err why = {0};
+
+        if (c->peer && peer_refused(c->peer, &why)) return err_set(e, ERR_TIMEOUT, "no answer within %g s: %.300s", (double)limit / 1000.0, why.text);
         return err_set(e, ERR_TIMEOUT, "no answer from the broker at %.150s within %g s: is zfarm-broker running there?", c->endpoint,
                        (double)limit / 1000.0);
     }
@@ -113,8 +118,9 @@ static int refused(const struct error *x, struct err *e)
     static const int code[] = {
         [WIRE_UNKNOWN_SESSION] = ERR_STATE, [WIRE_PROTOCOL] = ERR_PROTO,    [WIRE_UNSUPPORTED] = ERR_PROTO, [WIRE_INVALID] = ERR_ARG,
         [WIRE_NOT_FOUND] = ERR_NOTFOUND,    [WIRE_CONFLICT] = ERR_CONFLICT, [WIRE_BUSY] = ERR_BUSY,         [WIRE_QUOTA] = ERR_LIMIT,
-        [WIRE_INTERNAL] = ERR_STATE,        [WIRE_VERSION] = ERR_PROTO};
-    int rc = x->code >= WIRE_UNKNOWN_SESSION && x->code <= WIRE_VERSION ? code[x->code] : ERR_PROTO;
+        [WIRE_INTERNAL] = ERR_STATE,        [WIRE_VERSION] = ERR_PROTO,
+        [WIRE_DENIED] = ERR_STATE};
+    int rc = x->code >= WIRE_UNKNOWN_SESSION && x->code <= WIRE_DENIED ? code[x->code] : ERR_PROTO;
 
     return err_set(e, rc, "%.*s", x->text.len ? (int)(x->text.len < 380 ? x->text.len : 380) : 26,
                    x->text.len ? x->text.at : "the broker refused the call");
@@ -128,7 +134,7 @@ static int greet(struct client *c, int64_t until_ms, struct err *e)
 
     peer_close(c->peer);
     c->peer = NULL;
-    rc = peer_connect(&c->peer, c->endpoint, e);
+    rc = peer_connect_as(&c->peer, c->endpoint, c->o.key ? &c->key : NULL, e);
     if (rc) return rc;
     ask.hello = (struct hello){
         .role = ROLE_CLIENT, .major = WIRE_MAJOR, .minor = WIRE_MINOR, .name = str_of(c->name), .version = str_of(ZFARM_VERSION)};
@@ -202,6 +208,7 @@ static int answer(struct client *c, const struct msg *ask, enum msg_kind want, s
     int rc;
 
     if (m->kind == MSG_GOAWAY) return 0; /* silence follows, and is handled as silence */
+    if (m->kind == MSG_ERROR && m->correlation == 0 && m->error.code == WIRE_DENIED) return refused(&m->error, e); /* the key was revoked */
     if (m->correlation != ask->correlation) return 0;
     if (m->kind == want) return 1;
     if (m->kind != MSG_ERROR)
@@ -255,6 +262,7 @@ int client_open(struct client **out, const struct client_opts *o, struct err *e)
     c = calloc(1, sizeof *c);
     if (!c) return err_set(e, ERR_NOMEM, "no memory for a client");
     c->o = *o;
+    if (o->key) c->key = *o->key;
     snprintf(c->endpoint, sizeof c->endpoint, "%s", o->endpoint);
     if (o->name) {
         snprintf(c->name, sizeof c->name, "%s", o->name);
@@ -289,6 +297,7 @@ void client_close(struct client *c)
     }
     peer_close(c->peer);
     arena_release(&c->arena);
+    key_wipe(&c->key);
     free(c);
 }
 

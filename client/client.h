@@ -22,6 +22,7 @@
 
 #include "base/err.h"
 #include "base/str.h"
+#include "proto/key.h"
 #include "proto/msg.h"
 
 struct client;
@@ -32,6 +33,7 @@ typedef int  client_idle_f(void *ctx, struct err *e); /* called in every wait, a
 
 struct client_opts {
     const char            *endpoint;
+    const struct key      *key;         /* who asks, of a broker with keys (its owner copies it); NULL: none */
     const char            *name;        /* shown by the broker, which shares out by what stands before its last ':'; NULL: uid@host:pid */
     enum job_class         job_class;   /* of the jobs it submits; 0: CLASS_NORMAL */
     int64_t                timeout_ms;  /* for the first answer; 0: CLIENT_TIMEOUT_MS */
@@ -43,7 +45,8 @@ struct client_opts {
     volatile sig_atomic_t *stop; /* may be NULL */
 };
 
-/* ERR_TIMEOUT when nobody answers, ERR_PROTO for another protocol, ERR_ARG for an endpoint that is none. */
+/* ERR_TIMEOUT when nobody answers, ERR_STATE when the broker wants a key, another key, or none (the sentence says which),
+ * ERR_PROTO for another protocol, ERR_ARG for an endpoint that is none. */
 int            client_open(struct client **out, const struct client_opts *o, struct err *e);
 void           client_close(struct client *c); /* NULL is fine */
 const char    *client_endpoint(const struct client *c);

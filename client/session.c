@@ -152,7 +152,13 @@ int session_open(struct session *s, const char *model_dir, struct err *e)
         s->embedded = true;
         o.endpoint = s->local.endpoint;
     }
+    if (!s->embedded && a->key) {
+        rc = key_load(&s->key, a->key, a->server_key, e);
+        if (rc) return rc;
+        o.key = &s->key;
+    }
     rc = client_open(&s->client, &o, e);
+    key_wipe(&s->key); /* the client has its own */
     if (rc == 0 && s->embedded) rc = local_ready(&s->local, s->client, say, s, &session_stop, e);
     return rc;
 }

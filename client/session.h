@@ -20,6 +20,7 @@ struct session {
     struct local       local;
     bool               embedded;
     struct client     *client;
+    struct key         key;
     struct bar         bar;
     const char        *model; /* the folder, of an own farm */
 };

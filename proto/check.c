@@ -323,7 +323,7 @@ static int check_pair(uint64_t task, uint64_t epoch, struct err *e)
 
 static int check_error(const struct error *r, struct err *e)
 {
-    int rc = check_enum((int)r->code, WIRE_VERSION, "error code", e);
+    int rc = check_enum((int)r->code, WIRE_DENIED, "error code", e);
 
     return rc ? rc : check_words(r->text, e);
 }

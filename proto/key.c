@@ -148,6 +148,18 @@ int key_read(struct key *k, const char *path, struct err *e)
     return rc;
 }
 
+int key_load(struct key *k, const char *path, const char *server_hex, struct err *e)
+{
+    int rc = key_read(k, path, e);
+
+    if (rc) return rc;
+    if (server_hex && !(rc = key_hex(str_of(server_hex), "--server-key", k->server, e))) k->has_server = true;
+    if (!rc && k->role == KEY_BROKER) rc = err_set(e, ERR_ARG, "%s: is a broker's key; --key takes one made with `zfarm-keys add`", path);
+    if (!rc && !k->has_server) rc = err_set(e, ERR_ARG, "%s: does not say whose farm it is for: --server-key HEX, as `zfarm-keys list` shows the broker's", path);
+    if (rc) key_wipe(k);
+    return rc;
+}
+
 int key_write(const struct key *k, const char *path, struct err *e)
 {
     char   public_key[CURVE_HEX], secret[CURVE_HEX], server[CURVE_HEX], text[1024];

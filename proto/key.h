@@ -39,6 +39,9 @@ int  key_hex(struct str text, const char *what, uint8_t out[CURVE_BYTES], struct
 void key_make(struct key *k, const char *name, enum key_role role, const uint8_t *server);
 /* ERR_FORMAT: not a key file, or its public part is not its secret's. ERR_STATE: others can read it. */
 int  key_read(struct key *k, const char *path, struct err *e);
+/* The key of somebody who connects. server_hex: the broker's public key, when the file does not tell it, or another one; NULL: as the file says.
+ * ERR_ARG: nobody's but a broker's key, or no broker is known. */
+int  key_load(struct key *k, const char *path, const char *server_hex, struct err *e);
 /* A new file, mode 0600; ERR_CONFLICT when one is there. */
 int  key_write(const struct key *k, const char *path, struct err *e);
 void key_wipe(struct key *k);

@@ -10,7 +10,7 @@ static_assert((int)ZFARM__STAGE__STAGE_UPLOAD == STAGE_UPLOAD && (int)ZFARM__STA
 static_assert((int)ZFARM__PART_KIND__PART_LATENTS == PART_LATENTS, "one numbering");
 static_assert((int)ZFARM__TASK_STATE__TASK_EXPIRED == TASK_EXPIRED && (int)ZFARM__ROLE__ROLE_WORKER == ROLE_WORKER, "one numbering");
 static_assert((int)ZFARM__FAIL__FAIL_CANCELED == 7 && (int)ZFARM__VERDICT__VERDICT_DROP == OFFER_DROP, "one numbering");
-static_assert((int)ZFARM__ERROR_CODE__ERROR_VERSION == WIRE_VERSION, "one numbering");
+static_assert((int)ZFARM__ERROR_CODE__ERROR_DENIED == WIRE_DENIED, "one numbering");
 
 ProtobufCBinaryData wire_bytes(const void *at, size_t len)
 {

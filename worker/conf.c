@@ -14,10 +14,12 @@
 const char *argp_program_version = "zfarm-worker " ZFARM_VERSION;
 
 enum { KEY_BROKER = 'b', KEY_MODEL = 'm', KEY_DEVICE = 'd', KEY_THREADS = 't', KEY_SLOTS = 's', KEY_NAME = 'n', KEY_PRECISION = 'p', KEY_LEVEL = 'l', KEY_DIT = 0x100, KEY_TEXT,
-       KEY_VAE, KEY_TOKENIZER, KEY_PROFILE };
+       KEY_VAE, KEY_TOKENIZER, KEY_PROFILE, KEY_SERVER, KEY_KEY = 'k' };
 
 static const struct argp_option options[] = {
     {"broker", KEY_BROKER, "ENDPOINT", 0, "The broker to work for: tcp://HOST:PORT or ipc://PATH (required). It may be absent for now", 1},
+    {"key", KEY_KEY, "FILE", 0, "This worker's key, of a broker that asks for one; its owner makes it with `zfarm-keys add NAME --role worker' (ZFARM_KEY)", 1},
+    {"server-key", KEY_SERVER, "HEX", 0, "The broker's public key, when FILE does not have it", 1},
     {"model", KEY_MODEL, "[NAME=]DIR", 0, "The checkpoint to offer: a folder in the diffusers layout. NAME is what jobs ask for; default: the folder's name", 1},
     {"dit", KEY_DIT, "FILE", 0, "A transformer in place of the folder's: .safetensors (diffusers or original names, also F8), index of shards, .gguf, or a folder", 1},
     {"text-encoder", KEY_TEXT, "FILE", 0, "A Qwen3 text encoder in place of the folder's: as above; a .gguf may carry its tokenizer", 1},
@@ -134,6 +136,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         if (c->model[0]) argp_error(state, "--model is given twice: one worker has one model");
         if (worker_conf_model(c, arg, &e)) argp_error(state, "--model: %s", e.text);
         break;
+    case KEY_KEY: c->key = arg; break;
+    case KEY_SERVER: c->server_key = arg; break;
     case KEY_DIT: c->dit = arg; break;
     case KEY_TEXT: c->text_encoder = arg; break;
     case KEY_VAE: c->vae = arg; break;
@@ -164,6 +168,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_ARG: argp_error(state, "\"%.100s\" is not understood", arg); break;
     case ARGP_KEY_END:
         if (!c->broker) argp_error(state, "--broker ENDPOINT is missing");
+        if (!c->key) c->key = getenv("ZFARM_KEY");
+        if (c->key && !*c->key) c->key = NULL;
+        if (c->server_key && !c->key) argp_error(state, "--server-key goes with --key FILE (or ZFARM_KEY)");
         if (worker_conf_check(c, &e)) argp_error(state, "%s", e.text);
         break;
     default: return ARGP_ERR_UNKNOWN;

@@ -20,6 +20,7 @@ struct watch { /* how long the engine may be silent; no flags, tests make them s
 
 struct worker_conf {
     const char    *broker;
+    const char    *key, *server_key;           /* NULL: none */
     char           model[MODEL_MAX_BYTES + 1]; /* the name announced */
     const char    *model_dir;                  /* NULL: a set of files */
     const char    *dit, *text_encoder, *vae, *tokenizer, *profile; /* NULL: as the folder has them */

@@ -32,7 +32,7 @@ int session_open(struct worker *w, struct err *e)
         s->interval_ms = BEAT_MS;
         if (arena_init(&s->arena, "message", MSG_ARENA_BYTES)) return err_set(e, ERR_NOMEM, "no memory for messages");
     }
-    if ((rc = peer_connect(&s->peer, w->conf.broker, e))) return rc;
+    if ((rc = peer_connect_as(&s->peer, w->conf.broker, w->conf.key ? &w->key : NULL, e))) return rc;
     if (loop_peer(w->loop, s->peer, on_message, w)) return err_set(e, ERR_LIMIT, "no room in the loop for the broker");
     return 0;
 }
@@ -243,12 +243,31 @@ void session_say(struct worker *w, int64_t now_ms)
     if (s->moved && now_ms - s->beat_sent_ms >= PROGRESS_MS) say_beat(w, now_ms);
 }
 
+/* Turned away for its key? It may be made known any time: tried again, on a new socket. */
+static bool turned_away(struct worker *w, int64_t now)
+{
+    struct session *s = &w->session;
+    struct err      e = {0};
+    int             rc = s->knock_ms ? ERR_STATE : peer_refused(s->peer, &e);
+
+    if (rc && !s->said_refused && e.text[0]) {
+        log_error("turned_away", "why=\"%s\" next=\"trying again\"", e.text);
+        s->said_refused = true;
+    }
+    if (rc != ERR_STATE) return false;
+    if (!s->knock_ms) s->knock_ms = now + HELLO_REFUSED_MS;
+    if (now < s->knock_ms) return true;
+    s->knock_ms = 0;
+    begin_anew(w, now);
+    return true;
+}
+
 void session_tick(struct worker *w, int64_t now_ms)
 {
     struct session *s = &w->session;
     int64_t         patience = BEATS_MISSED * s->interval_ms;
 
-    if (s->state == SESSION_QUIET) return;
+    if (s->state == SESSION_QUIET || turned_away(w, now_ms)) return;
     if (s->state == SESSION_HELLO && s->hello_ms == 0) {
         if (now_ms >= s->retry_ms) say_hello(w, now_ms);
         return;
@@ -292,7 +311,7 @@ static void on_welcome(struct worker *w, const struct welcome *m, int64_t now)
 
     if (s->state != SESSION_HELLO) return;
     s->state = SESSION_UP;
-    s->said_absent = false;
+    s->said_absent = s->said_refused = false;
     s->minor = m->minor;
     s->interval_ms = m->beat_ms;
     s->beat_sent_ms = now;
@@ -412,9 +431,15 @@ static void on_error(struct worker *w, const struct msg *m, int64_t now)
         begin_anew(w, now);
         return;
     }
+    if (m->error.code == WIRE_DENIED && s->state != SESSION_HELLO) { /* the key was revoked: the door says so, too */
+        log_error("turned_away", "why=\"%s\" next=\"trying again\"", text);
+        begin_anew(w, now);
+        return;
+    }
     log_warn("broker_error", "code=%d text=\"%s\"", (int)m->error.code, text);
     if (k) on_refused(w, k, &m->error, now);
     else if (m->error.code == WIRE_VERSION) worker_end(w, ERR_PROTO, text);
+    else if (m->error.code == WIRE_DENIED) worker_end(w, ERR_STATE, text); /* not a worker's key */
     else if (s->state == SESSION_HELLO && m->correlation == s->hello_correlation) {
         s->hello_ms = 0;
         s->retry_ms = now + (m->error.retry_after_ms > HELLO_REFUSED_MS ? m->error.retry_after_ms : HELLO_REFUSED_MS);

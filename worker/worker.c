@@ -205,6 +205,7 @@ static int start(struct worker *w, struct err *e)
     int     rc;
 
     if ((rc = loop_open(&w->loop, e)) || (rc = loop_signal(w->loop, on_signal, w, e))) return rc;
+    if (w->conf.key && (rc = key_load(&w->key, w->conf.key, w->conf.server_key, e))) return rc;
     if ((rc = session_open(w, e))) return rc;
     child_init(&w->child, &w->conf, w->loop, &child_events, w);
     w->tick_ms = now;
@@ -228,6 +229,7 @@ int worker_run(const struct worker_conf *conf, struct err *e)
     for (size_t i = 0; i < LEASES_MAX; i++)
         if (w->works.row[i].state != WORK_FREE) work_drop(&w->works.row[i]);
     loop_free(w->loop);
+    key_wipe(&w->key);
     peer_shutdown();
     log_info("end", "status=%s", rc ? err_name(rc) : "ok");
     free(w);

@@ -27,11 +27,13 @@ struct session {
     uint32_t           capacity_said, minor; /* minor: of the broker's protocol */
     uint8_t            digest_said[32]; /* of the model in the last HELLO */
     bool               moved;        /* progress to tell */
-    bool               said_absent;
+    bool               said_absent, said_refused;
+    int64_t            knock_ms;     /* turned away at the handshake: a new socket then; 0: not so */
 };
 
 struct worker {
     struct worker_conf conf;
+    struct key         key; /* when conf.key is said */
     struct loop       *loop;
     struct child       child;
     struct works       works;
