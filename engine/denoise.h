@@ -24,7 +24,8 @@ struct denoise {
     struct denoise_side pos, neg;  /* neg: used when gen->guidance > 0 */
 };
 
-/* z F32 [channels, H/8, W/8] in place. ERR_CANCELED from the hook, ERR_NAN, or the device's error. While measuring: one pass, no hook. */
+/* z F32 [channels, H/8, W/8] in place. ERR_CANCELED from the hook, ERR_NAN, or the device's error. While measuring: one pass, no hook, sigma and t
+ * may be NULL. */
 int denoise_run(const struct denoise *n, struct tensor *z, const struct gen_hooks *h, struct err *e);
 
 #endif

@@ -237,17 +237,14 @@ static int measure_denoise(struct engine *g, const struct gen *gen, int64_t n_po
 {
     int             dim[3], patch = g->model.conf.dit.patch;
     struct dit_rope pos, neg;
-    float           sigma[2] = {1, 0}, t[1] = {0};
-    struct gen      one = *gen;
 
     latent_dim(g, gen, dim);
-    one.n_steps = 1;
     dit_rope_shape(g->dit, dim[1] / patch, dim[2] / patch, n_pos, &pos);
     dit_rope_shape(g->dit, dim[1] / patch, dim[2] / patch, n_neg, &neg);
     dev_measure_begin(g->d);
     struct tensor  cap_pos = caption_shape(g, pos.n_cap_padded), cap_neg = caption_shape(g, neg.n_cap_padded);
     struct tensor  z = new_latent(g->d, dim);
-    struct denoise n = {g->dit, &one, sigma, t, {&cap_pos, &pos}, {&cap_neg, &neg}};
+    struct denoise n = {g->dit, gen, NULL, NULL, {&cap_pos, &pos}, {&cap_neg, &neg}}; /* times are not read while measuring */
     (void)denoise_run(&n, &z, NULL, NULL); /* measuring: nothing can fail but the size itself, which measure_end tells */
     return dev_measure_end(g->d, bytes, e);
 }
@@ -307,7 +304,7 @@ static int run_text(struct engine *g, const int32_t *ids, struct embed *p, const
 static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint8_t *key, struct embed **out, struct err *e)
 {
     struct embed   *p = calloc(1, sizeof *p);
-    struct dit_rope r = {0};
+    const struct dit_rope *r = NULL;
     size_t          bytes = 0;
     bool            finite = true;
     int             rc = 0, got;
@@ -321,12 +318,12 @@ static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint
     }
     if (p->has_caption) {
         if ((rc = dit_rope_open(g->dit, 0, 0, p->n_tok, &r, e))) goto done;
-        if ((rc = dev_alloc(g->d, g->d->act_type, 2, (int64_t[]){r.n_cap_padded, g->model.conf.dit.dim}, &p->caption, e))) goto done;
+        if ((rc = dev_alloc(g->d, g->d->act_type, 2, (int64_t[]){r->n_cap_padded, g->model.conf.dit.dim}, &p->caption, e))) goto done;
     }
     dev_measure_begin(g->d);
-    (void)run_text(g, ids, p, &r, &finite);
+    (void)run_text(g, ids, p, r, &finite);
     if ((rc = dev_measure_end(g->d, &bytes, e)) || (rc = reserve(g, bytes, e))) goto done;
-    got = run_text(g, ids, p, &r, &finite);
+    got = run_text(g, ids, p, r, &finite);
     dev_reset(g->d, 0);
     if ((rc = dev_sync(g->d, e))) goto done;
     if (got || !finite) {
@@ -337,7 +334,7 @@ static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint
     *out = p;
     p = NULL;
 done:
-    if (g->dit) dit_rope_free(g->dit, &r);
+    if (g->dit) dit_rope_close(g->dit, r);
     embed_free(p);
     return rc;
 }
@@ -408,7 +405,7 @@ static int check_embeds(const struct engine *g, const struct embed *pos, const s
 int engine_denoise(struct engine *g, const struct embed *pos, const struct embed *neg, const struct gen *gen, const struct gen_hooks *h,
                    struct latent **out, struct err *e)
 {
-    struct dit_rope pos_rope = {0}, neg_rope = {0};
+    const struct dit_rope *pos_rope = NULL, *neg_rope = NULL;
     struct latent  *z = NULL;
     float          *sigma = NULL;
     size_t          bytes = 0;
@@ -430,15 +427,15 @@ int engine_denoise(struct engine *g, const struct embed *pos, const struct embed
         goto done;
     if (neg && (rc = dit_rope_open(g->dit, n_h, n_w, neg->n_tok, &neg_rope, e))) goto done;
     if ((rc = measure_denoise(g, gen, pos->n_tok, neg ? neg->n_tok : pos->n_tok, &bytes, e)) || (rc = reserve(g, bytes, e))) goto done;
-    struct denoise n = {g->dit, gen, sigma, t, {&pos->caption, &pos_rope}, {neg ? &neg->caption : NULL, &neg_rope}};
+    struct denoise n = {g->dit, gen, sigma, t, {&pos->caption, pos_rope}, {neg ? &neg->caption : NULL, neg_rope}};
     g->n_passes = gen->n_steps < ENGINE_PASSES_TIMED ? gen->n_steps : ENGINE_PASSES_TIMED;
     if ((rc = run_passes(g, &n, z, h, e))) goto done;
     *out = z;
     z = NULL;
 done:
     if (g->dit) {
-        dit_rope_free(g->dit, &pos_rope);
-        dit_rope_free(g->dit, &neg_rope);
+        dit_rope_close(g->dit, pos_rope);
+        dit_rope_close(g->dit, neg_rope);
     }
     free(sigma);
     latent_free(z);

@@ -3,12 +3,17 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/joined.h"
 #include "kernels/ops.h"
 
+static const int32_t NO_IDS[GROUP_TOK_MAX] = {0};
+
 struct layer {
-    struct tensor norm1, wq, wk, wv, wo, norm_q, norm_k, norm2, gate, up, down;
+    struct tensor norm1, wo, norm_q, norm_k, norm2, down;
+    struct joined qkv, gate_up; /* [hq*dh + 2*hk*dh, h] [2*ffn, h] */
 };
 
 struct qwen3 {
@@ -17,13 +22,20 @@ struct qwen3 {
     int              n_layers, n_tok_max; /* layers that run */
     struct layer    *layer;
     struct tensor    table;    /* [vocab, h] */
-    struct tensor    cos, sin; /* F32 [n_tok_max, dh/2], owned */
+    struct tensor    cos, sin; /* F32 [padded n_tok_max, dh/2], owned */
 };
+
+/* Rows that are computed for n tokens: those behind the last are seen by none. */
+static int64_t padded(const struct qwen3 *q, int64_t n)
+{
+    int64_t group = q->d->group_tok;
+    return (n + group - 1) / group * group;
+}
 
 /* transformers: inv_freq = 1 / theta^(2k/dh), angle = position * inv_freq, all in fp32. */
 static int make_rope(struct qwen3 *q, struct err *e)
 {
-    int64_t n = q->n_tok_max, half = q->conf.head_dim / 2, dim[2] = {n, half};
+    int64_t n = padded(q, q->n_tok_max), half = q->conf.head_dim / 2, dim[2] = {n, half};
     size_t  bytes = (size_t)(n * half) * sizeof(float);
     float  *cs = malloc(bytes), *sn = malloc(bytes);
     int     rc = 0;
@@ -54,21 +66,20 @@ static int load_weights(struct qwen3 *q, struct weights *w, struct err *e)
     const struct text_conf *c = &q->conf;
     struct loader           l = {w, q->d, e, 0};
     int64_t                 h = c->hidden, hq = (int64_t)c->n_heads * c->head_dim, hk = (int64_t)c->n_kv_heads * c->head_dim;
+    char                    p[32];
 
     load2(&l, &q->table, c->vocab, h, "embed_tokens.weight");
     for (int i = 0; i < q->n_layers; i++) {
         struct layer *y = &q->layer[i];
-        load1(&l, &y->norm1, h, "layers.%d.input_layernorm.weight", i);
-        load2(&l, &y->wq, hq, h, "layers.%d.self_attn.q_proj.weight", i);
-        load2(&l, &y->wk, hk, h, "layers.%d.self_attn.k_proj.weight", i);
-        load2(&l, &y->wv, hk, h, "layers.%d.self_attn.v_proj.weight", i);
-        load2(&l, &y->wo, h, hq, "layers.%d.self_attn.o_proj.weight", i);
-        load1(&l, &y->norm_q, c->head_dim, "layers.%d.self_attn.q_norm.weight", i);
-        load1(&l, &y->norm_k, c->head_dim, "layers.%d.self_attn.k_norm.weight", i);
-        load1(&l, &y->norm2, h, "layers.%d.post_attention_layernorm.weight", i);
-        load2(&l, &y->gate, c->ffn, h, "layers.%d.mlp.gate_proj.weight", i);
-        load2(&l, &y->up, c->ffn, h, "layers.%d.mlp.up_proj.weight", i);
-        load2(&l, &y->down, h, c->ffn, "layers.%d.mlp.down_proj.weight", i);
+        snprintf(p, sizeof p, "layers.%d", i);
+        load1(&l, &y->norm1, h, "%s.input_layernorm.weight", p);
+        joined_load(&l, &y->qkv, h, p, (struct joined_part[]){{"self_attn.q_proj", hq}, {"self_attn.k_proj", hk}, {"self_attn.v_proj", hk}}, 3);
+        load2(&l, &y->wo, h, hq, "%s.self_attn.o_proj.weight", p);
+        load1(&l, &y->norm_q, c->head_dim, "%s.self_attn.q_norm.weight", p);
+        load1(&l, &y->norm_k, c->head_dim, "%s.self_attn.k_norm.weight", p);
+        load1(&l, &y->norm2, h, "%s.post_attention_layernorm.weight", p);
+        joined_load(&l, &y->gate_up, h, p, (struct joined_part[]){{"mlp.gate_proj", c->ffn}, {"mlp.up_proj", c->ffn}}, 2);
+        load2(&l, &y->down, h, c->ffn, "%s.mlp.down_proj.weight", p);
     }
     return l.rc;
 }
@@ -100,63 +111,90 @@ done:
 void qwen3_free(struct qwen3 *q)
 {
     if (!q) return;
+    dev_forget(q->d); /* what was recorded uses these weights and tables */
     dev_free(q->d, &q->cos);
     dev_free(q->d, &q->sin);
     free(q->layer);
     free(q);
 }
 
-/* x += o(attention(rope(norm(q)), rope(norm(k)), v)), q k v of norm1(x).   x [n, h] */
-static void attention(struct qwen3 *q, const struct layer *y, struct tensor *x)
+/* What the layers work on: x [n, hidden], the residual stream; h [n, hidden], what the next product takes. */
+struct run {
+    struct qwen3 *q;
+    struct tensor x, h;
+};
+
+/* h = o(attention(rope(norm(q)), rope(norm(k)), v)), q k v of h */
+static void attention(struct run *r, const struct layer *y)
 {
+    struct qwen3 *q = r->q;
     struct dev   *d = q->d;
     size_t        mark = dev_mark(d);
-    int64_t       n = tensor_rows(x), dh = q->conf.head_dim;
-    struct tensor h = dev_new2(d, x->type, n, tensor_cols(x));
-    struct tensor qs = dev_new2(d, x->type, n, q->conf.n_heads * dh), a = dev_new2(d, x->type, n, q->conf.n_heads * dh);
-    struct tensor ks = dev_new2(d, x->type, n, q->conf.n_kv_heads * dh), vs = dev_new2(d, x->type, n, q->conf.n_kv_heads * dh);
-    struct tensor qh = tensor_heads(&qs, q->conf.n_heads), ah = tensor_heads(&a, q->conf.n_heads);        /* [n, hq, dh] */
-    struct tensor kh = tensor_heads(&ks, q->conf.n_kv_heads), vh = tensor_heads(&vs, q->conf.n_kv_heads); /* [n, hk, dh] */
+    int64_t       n = tensor_rows(&r->x), dh = q->conf.head_dim, hq = q->conf.n_heads, hk = q->conf.n_kv_heads;
+    struct tensor qkv = dev_new2(d, r->x.type, n, (hq + 2 * hk) * dh), a = dev_new2(d, r->x.type, n, hq * dh);
+    struct tensor qs = tensor_cols_of(&qkv, 0, hq * dh), ks = tensor_cols_of(&qkv, hq * dh, hk * dh), vs = tensor_cols_of(&qkv, (hq + hk) * dh, hk * dh);
+    struct tensor qk = tensor_cols_of(&qkv, 0, (hq + hk) * dh), qkh = tensor_heads(&qk, hq + hk);
+    struct tensor qh = tensor_heads(&qs, hq), kh = tensor_heads(&ks, hk), vh = tensor_heads(&vs, hk), ah = tensor_heads(&a, hq);
     struct tensor cs = tensor_slice(&q->cos, 0, n), sn = tensor_slice(&q->sin, 0, n);
 
-    op_rms_norm(d, &h, x, &y->norm1, q->conf.norm_eps);
-    op_linear(d, &qs, &h, &y->wq, NULL);
-    op_linear(d, &ks, &h, &y->wk, NULL);
-    op_linear(d, &vs, &h, &y->wv, NULL);
-    op_rms_norm(d, &qh, &qh, &y->norm_q, q->conf.norm_eps);
-    op_rms_norm(d, &kh, &kh, &y->norm_k, q->conf.norm_eps);
-    op_rope_halves(d, &qh, &cs, &sn);
-    op_rope_halves(d, &kh, &cs, &sn);
+    joined_linear(d, &qkv, &r->h, &y->qkv);
+    op_norm_rope(d, &qkh, &(struct norm_rope){hq, &y->norm_q, &y->norm_k, q->conf.norm_eps, ROPE_HALVES, &cs, &sn});
     op_attention(d, &ah, &qh, &kh, &vh, (float)(1 / sqrt((double)dh)), true);
-    op_linear(d, &h, &a, &y->wo, NULL);
-    op_add(d, x, &h);
+    op_linear(d, &r->h, &a, &y->wo, NULL);
     dev_reset(d, mark);
 }
 
-/* x += down(silu(gate(norm2(x))) * up(norm2(x))).   x [n, h] */
-static void ffn(struct qwen3 *q, const struct layer *y, struct tensor *x)
+/* h = down(silu(gate(h)) * up(h)) */
+static void ffn(struct run *r, const struct layer *y)
 {
-    struct dev   *d = q->d;
+    struct dev   *d = r->q->d;
     size_t        mark = dev_mark(d);
-    int64_t       n = tensor_rows(x);
-    struct tensor h = dev_new2(d, x->type, n, tensor_cols(x));
-    struct tensor g = dev_new2(d, x->type, n, q->conf.ffn), up = dev_new2(d, x->type, n, q->conf.ffn);
+    int64_t       width = r->q->conf.ffn;
+    struct tensor both = dev_new2(d, r->x.type, tensor_rows(&r->x), 2 * width);
+    struct tensor g = tensor_cols_of(&both, 0, width), up = tensor_cols_of(&both, width, width);
 
-    op_rms_norm(d, &h, x, &y->norm2, q->conf.norm_eps);
-    op_linear(d, &g, &h, &y->gate, NULL);
-    op_linear(d, &up, &h, &y->up, NULL);
+    joined_linear(d, &both, &r->h, &y->gate_up);
     op_swiglu(d, &g, &up);
-    op_linear(d, &h, &g, &y->down, NULL);
-    op_add(d, x, &h);
+    op_linear(d, &r->h, &g, &y->down, NULL);
     dev_reset(d, mark);
+}
+
+/* x += attention(norm1(x)), x += ffn(norm2(x)), layer by layer. */
+static void run_layers(void *ctx)
+{
+    struct run     *r = ctx;
+    struct dev     *d = r->q->d;
+    struct add_norm how = {.wh = &r->q->layer[0].norm1, .eps = r->q->conf.norm_eps};
+
+    op_add_norm(d, &r->x, &r->h, NULL, &how);
+    for (int i = 0; i < r->q->n_layers; i++) {
+        bool more = i + 1 < r->q->n_layers;
+        attention(r, &r->q->layer[i]);
+        how.wh = &r->q->layer[i].norm2;
+        op_add_norm(d, &r->x, &r->h, &r->h, &how);
+        ffn(r, &r->q->layer[i]);
+        how.wh = more ? &r->q->layer[i + 1].norm1 : NULL;
+        op_add_norm(d, &r->x, more ? &r->h : NULL, &r->h, &how);
+    }
 }
 
 void qwen3_run(struct qwen3 *q, const int32_t *ids, int64_t n, struct tensor *out)
 {
-    assert(n >= 1 && n <= q->n_tok_max && tensor_rows(out) == n && tensor_cols(out) == q->conf.hidden);
-    op_embed_rows(q->d, out, &q->table, ids);
-    for (int i = 0; i < q->n_layers; i++) {
-        attention(q, &q->layer[i], out);
-        ffn(q, &q->layer[i], out);
-    }
+    struct dev   *d = q->d;
+    size_t        mark = dev_mark(d);
+    int64_t       all = padded(q, n), hidden = q->conf.hidden;
+    struct run    r = {q, dev_new2(d, out->type, all, hidden), dev_new2(d, out->type, all, hidden)};
+    struct tensor real = tensor_slice(&r.x, 0, n), rest = tensor_slice(&r.x, n, all - n);
+    struct {
+        struct qwen3 *q;
+        void         *x, *cos;
+        int64_t       n;
+    } key = {q, r.x.data, q->cos.data, all};
+
+    assert(n >= 1 && n <= q->n_tok_max && tensor_rows(out) == n && tensor_cols(out) == hidden);
+    op_embed_rows(d, &real, &q->table, ids);
+    op_embed_rows(d, &rest, &q->table, NO_IDS); /* any ids: no real token sees them */
+    dev_repeat(d, &key, sizeof key, run_layers, &r);
+    op_copy(d, out, &real);
+    dev_reset(d, mark);
 }

@@ -6,7 +6,8 @@
  *   qwen3_run(q, ids, n, &h);  dev_sync(d, &e);                 hidden_states[-2] of transformers
  *
  * Only layers 0 .. n_layers-2 exist here: the last layer and the final norm are never read. Real tokens only: a causal mask hides
- * padding from them, so padding is not computed. q and k are normalised per head before the half-split rotary embedding.
+ * padding from them, so padding is not computed (on a GPU up to a
+ * multiple of dev.group_tok, which costs nothing there and lets prompts of about one length share a record). q and k are normalised per head before the half-split rotary embedding.
  * Not here: text -> ids (prompt.h), remembering results (cache.h). */
 #ifndef ENGINE_QWEN3_H
 #define ENGINE_QWEN3_H

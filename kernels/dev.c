@@ -261,6 +261,33 @@ int dev_get(struct dev *d, const struct tensor *src, void *host, size_t bytes, s
     return d->ops->get(d, src->data, host, bytes, e);
 }
 
+void dev_repeat(struct dev *d, const void *key, size_t key_bytes, dev_work_f *work, void *ctx)
+{
+    struct {
+        char  *base;
+        size_t used, cap, room; /* cap and room: where a backend keeps what it widens */
+        char   rest[DEV_KEY_BYTES];
+    } all;
+
+    assert(key_bytes <= DEV_KEY_BYTES);
+    if (d->measuring || d->err.code) {
+        work(ctx);
+        return;
+    }
+    memset(&all, 0, sizeof all);
+    all.base = d->scratch.base;
+    all.used = d->scratch.used;
+    all.cap = d->scratch.cap;
+    all.room = d->scratch.room;
+    memcpy(all.rest, key, key_bytes);
+    d->ops->repeat(d, &all, offsetof(__typeof__(all), rest) + key_bytes, work, ctx);
+}
+
+void dev_forget(struct dev *d)
+{
+    d->ops->forget(d);
+}
+
 int dev_sync(struct dev *d, struct err *e)
 {
     int rc = d->ops->wait(d, d->err.code ? NULL : &d->err);

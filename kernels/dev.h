@@ -22,6 +22,8 @@
 enum precision { PRECISION_AUTO, PRECISION_F32, PRECISION_BF16 };
 
 #define DEV_THREADS_MAX 1024
+#define DEV_KEY_BYTES   160
+#define GROUP_TOK_MAX   64
 
 struct dev_opts {
     enum precision precision; /* of products. AUTO: bf16 where the device multiplies it natively; else f32, but a CPU makes linear from
@@ -34,6 +36,7 @@ struct dev_opts {
 struct dev_memory { /* of a GPU: all of it, whoever uses it; of the CPU: this process's own (mapped files do not count), and the machine's */
     size_t used_bytes, total_bytes;
 };
+typedef void dev_work_f(void *ctx);
 
 struct ops;
 
@@ -44,6 +47,7 @@ struct dev {
     int               ordinal;
     enum precision    precision;    /* resolved: never AUTO */
     enum dtype        act_type;     /* dtype of activations on this device: F32 on the CPU */
+    int               group_tok;    /* passes of few rows cost the same up to a multiple of this, and few lengths are few records: 1 on the CPU */
     bool              joins_weights; /* weights are copied, so some may be put one below another: dev_weight_rows() */
     struct err        err;          /* sticky: ops after the first failure do nothing */
     bool              measuring;
@@ -92,6 +96,12 @@ void   dev_stamp(struct dev *d, int slot);
 double dev_stamp_ms(struct dev *d, int from, int to);
 void   dev_memory(struct dev *d, struct dev_memory *out);
 size_t dev_align(size_t bytes); /* up to where the next tensor of the scratch may begin */
+/* work(ctx), which calls ops and nothing else (no copies from or to the host, no waiting). A device that can records the calls when a key
+ * comes the second time and plays the record from then on: the same kernels on the same addresses, so the same bytes, without the calls.
+ * The key (at most DEV_KEY_BYTES) holds every address and shape that work uses, but for scratch it takes itself and weights. */
+void dev_repeat(struct dev *d, const void *key, size_t key_bytes, dev_work_f *work, void *ctx);
+/* No record is played again: before weights that work uses are freed or moved. */
+void dev_forget(struct dev *d);
 void dev_fail(struct dev *d, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

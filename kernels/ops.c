@@ -93,22 +93,27 @@ void op_group_norm(struct dev *d, struct tensor *y, const struct tensor *x, cons
     if (!idle(d) && !empty(y)) d->ops->group_norm(d, y, x, w, b, n_groups, eps, act);
 }
 
-static bool is_rope(const struct dev *d, const struct tensor *x, const struct tensor *cos, const struct tensor *sin)
+void op_norm_rope(struct dev *d, struct tensor *x, const struct norm_rope *how)
 {
-    return is_act(d, x, 3) && x->dim[2] % 2 == 0 && cos->type == DTYPE_F32 && sin->type == DTYPE_F32 && cos->rank == 2 &&
-           cos->dim[0] == x->dim[0] && cos->dim[1] == x->dim[2] / 2 && tensor_same_shape(cos, sin);
+    assert(is_act(d, x, 3) && x->dim[2] % 2 == 0 && how->n_q >= 0 && how->n_q <= x->dim[1] && is_vec(how->wq, x->dim[2]) && is_vec(how->wk, x->dim[2]));
+    assert(how->cos->type == DTYPE_F32 && how->sin->type == DTYPE_F32 && how->cos->rank == 2 && tensor_same_shape(how->cos, how->sin));
+    assert(how->cos->dim[0] == x->dim[0] && how->cos->dim[1] == x->dim[2] / 2);
+    if (!idle(d) && !empty(x)) d->ops->norm_rope(d, x, how);
 }
 
-void op_rope_pairs(struct dev *d, struct tensor *x, const struct tensor *cos, const struct tensor *sin)
+/* An F32 vector, or none. */
+static bool is_f32_or_none(const struct tensor *t, int64_t c)
 {
-    assert(is_rope(d, x, cos, sin));
-    if (!idle(d) && !empty(x)) d->ops->rope_pairs(d, x, cos, sin);
+    return !t || (t->type == DTYPE_F32 && is_vec(t, c));
 }
 
-void op_rope_halves(struct dev *d, struct tensor *x, const struct tensor *cos, const struct tensor *sin)
+void op_add_norm(struct dev *d, struct tensor *x, struct tensor *h, const struct tensor *y, const struct add_norm *how)
 {
-    assert(is_rope(d, x, cos, sin));
-    if (!idle(d) && !empty(x)) d->ops->rope_halves(d, x, cos, sin);
+    const int64_t c = x->dim[1];
+
+    assert(is_act(d, x, 2) && (!y || (is_act(d, y, 2) && tensor_same_shape(y, x))) && (!h || (is_act(d, h, 2) && tensor_same_shape(h, x))) && (h || y));
+    assert((!how->wy || is_vec(how->wy, c)) && (!h || is_vec(how->wh, c)) && is_f32_or_none(how->gate, c) && is_f32_or_none(how->scale, c));
+    if (!idle(d) && !empty(x)) d->ops->add_norm(d, x, h, y, how);
 }
 
 void op_attention(struct dev *d, struct tensor *y, const struct tensor *q, const struct tensor *k, const struct tensor *v, float scale,
@@ -126,6 +131,12 @@ void op_silu(struct dev *d, struct tensor *x)
     if (!idle(d) && !empty(x)) d->ops->silu(d, x);
 }
 
+void op_tanh(struct dev *d, struct tensor *x)
+{
+    assert(is_act(d, x, 0));
+    if (!idle(d) && !empty(x)) d->ops->tanh(d, x);
+}
+
 void op_swiglu(struct dev *d, struct tensor *g, const struct tensor *up)
 {
     assert(is_act(d, g, 2) && is_act(d, up, 2) && tensor_same_shape(g, up));
@@ -136,12 +147,6 @@ void op_scale_rows(struct dev *d, struct tensor *x, const struct tensor *scale)
 {
     assert(is_act(d, x, 2) && is_vec(scale, x->dim[1]));
     if (!idle(d) && !empty(x)) d->ops->scale_rows(d, x, scale);
-}
-
-void op_gate_add(struct dev *d, struct tensor *x, const struct tensor *gate, const struct tensor *h)
-{
-    assert(is_act(d, x, 2) && is_act(d, h, 2) && tensor_same_shape(x, h) && is_vec(gate, x->dim[1]));
-    if (!idle(d) && !empty(x)) d->ops->gate_add(d, x, gate, h);
 }
 
 void op_add(struct dev *d, struct tensor *x, const struct tensor *h)

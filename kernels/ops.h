@@ -14,6 +14,23 @@
 #include "kernels/tensor.h"
 
 enum act { ACT_NONE, ACT_SILU };
+enum rope { ROPE_PAIRS, ROPE_HALVES }; /* which two are turned: (x[2i], x[2i+1]) (DiT), or (x[i], x[i+dh/2]) (Qwen3's rotate_half) */
+
+struct norm_rope { /* how op_norm_rope treats heads of dh values */
+    int64_t              n_q;      /* the first so many heads are queries */
+    const struct tensor *wq, *wk;  /* [dh]: of the queries, of the other heads */
+    float                eps;
+    enum rope            rope;
+    const struct tensor *cos, *sin; /* F32 [n, dh/2] */
+};
+
+struct add_norm { /* what op_add_norm adds and norms; NULL: left out */
+    const struct tensor *wy;    /* [c] y is normed with it before it is added */
+    const struct tensor *gate;  /* F32 [c] and multiplied by this */
+    const struct tensor *wh;    /* [c] h is x normed with it; needed when there is an h */
+    const struct tensor *scale; /* F32 [c] and times 1 + this */
+    float                eps;   /* of both norms */
+};
 
 /* y = x w^T + bias.  x [n,k]  w [m,k]  y [n,m]  bias [m] or NULL.  x, y may be pitched. */
 typedef void op_linear_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias);
@@ -26,18 +43,19 @@ typedef void op_layer_norm_f(struct dev *d, struct tensor *y, const struct tenso
 /* Group norm over (h, w, c/groups), affine, then act.  x, y [h,w,c] dense, channels last  w, b [c].  y may be x. */
 typedef void op_group_norm_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *b,
                              int n_groups, float eps, enum act act);
-/* Rotary, interleaved pairs (DiT): (x[2i], x[2i+1]) rotated by table row n.  x [n,h,dh] in place  cos, sin F32 [n,dh/2] */
-typedef void op_rope_pairs_f(struct dev *d, struct tensor *x, const struct tensor *cos, const struct tensor *sin);
-/* Rotary, half-split (Qwen3 rotate_half): (x[i], x[i+dh/2]).  Shapes as above. */
-typedef void op_rope_halves_f(struct dev *d, struct tensor *x, const struct tensor *cos, const struct tensor *sin);
+/* Every head is normed, v / sqrt(mean(v^2) + eps) * w, then turned by its row of the table.  x [n,h,dh] in place: queries, then keys. */
+typedef void op_norm_rope_f(struct dev *d, struct tensor *x, const struct norm_rope *how);
+/* x += gate * norm(y, wy), then h = norm(x, wh) * (1 + scale).  y NULL: x is as it was; h NULL: no second norm.
+ * x, y, h [n,c], h may be y. */
+typedef void op_add_norm_f(struct dev *d, struct tensor *x, struct tensor *h, const struct tensor *y, const struct add_norm *how);
 /* y = softmax(scale * q k^T) v, per head; kv head = q head / (hq/hk); causal: query i sees keys 0..i.
  * q [n,hq,dh]  k, v [m,hk,dh]  y [n,hq,dh]; all may be pitched.  y does not alias. */
 typedef void op_attention_f(struct dev *d, struct tensor *y, const struct tensor *q, const struct tensor *k, const struct tensor *v,
                             float scale, bool causal);
 typedef void op_silu_f(struct dev *d, struct tensor *x);                                          /* in place */
+typedef void op_tanh_f(struct dev *d, struct tensor *x);                                          /* in place */
 typedef void op_swiglu_f(struct dev *d, struct tensor *g, const struct tensor *up);               /* g = silu(g) * up  [n,c] */
 typedef void op_scale_rows_f(struct dev *d, struct tensor *x, const struct tensor *scale);        /* x *= 1 + scale[c]  [n,c] */
-typedef void op_gate_add_f(struct dev *d, struct tensor *x, const struct tensor *gate, const struct tensor *h); /* x += tanh(gate[c]) * h */
 typedef void op_add_f(struct dev *d, struct tensor *x, const struct tensor *h);                   /* x += h, same shape; h [c] adds to every row */
 typedef void op_axpy_f(struct dev *d, struct tensor *x, float a, const struct tensor *h);         /* x += a*h, F32 dense */
 /* y = [cos, sin](t * exp(-ln(1e4) k / half)), half = c/2.  y [1,c] */
@@ -71,6 +89,8 @@ typedef int   dev_wait_f(struct dev *d, struct err *e);
 typedef void   dev_stamp_f(struct dev *d, int slot);
 typedef double dev_stamp_ms_f(struct dev *d, int from, int to);
 typedef void   dev_memory_f(struct dev *d, struct dev_memory *out);
+typedef void  dev_repeat_f(struct dev *d, const void *key, size_t key_bytes, dev_work_f *work, void *ctx);
+typedef void  dev_forget_f(struct dev *d);
 typedef void  dev_end_f(struct dev *d);                                                            /* frees d->priv */
 
 struct ops {
@@ -84,19 +104,21 @@ struct ops {
     dev_stamp_f       *stamp;
     dev_stamp_ms_f    *stamp_ms;
     dev_memory_f      *memory;
+    dev_repeat_f      *repeat;
+    dev_forget_f      *forget;
     dev_end_f         *end;
     op_linear_f       *linear;
     op_embed_rows_f   *embed_rows;
     op_rms_norm_f     *rms_norm;
     op_layer_norm_f   *layer_norm;
     op_group_norm_f   *group_norm;
-    op_rope_pairs_f   *rope_pairs;
-    op_rope_halves_f  *rope_halves;
+    op_norm_rope_f    *norm_rope;
+    op_add_norm_f     *add_norm;
     op_attention_f    *attention;
     op_silu_f         *silu;
+    op_tanh_f         *tanh;
     op_swiglu_f       *swiglu;
     op_scale_rows_f   *scale_rows;
-    op_gate_add_f     *gate_add;
     op_add_f          *add;
     op_axpy_f         *axpy;
     op_time_embed_f   *time_embed;
@@ -117,13 +139,13 @@ extern op_embed_rows_f  op_embed_rows;
 extern op_rms_norm_f    op_rms_norm;
 extern op_layer_norm_f  op_layer_norm;
 extern op_group_norm_f  op_group_norm;
-extern op_rope_pairs_f  op_rope_pairs;
-extern op_rope_halves_f op_rope_halves;
+extern op_norm_rope_f   op_norm_rope;
+extern op_add_norm_f    op_add_norm;
 extern op_attention_f   op_attention;
 extern op_silu_f        op_silu;
+extern op_tanh_f        op_tanh;
 extern op_swiglu_f      op_swiglu;
 extern op_scale_rows_f  op_scale_rows;
-extern op_gate_add_f    op_gate_add;
 extern op_add_f         op_add;
 extern op_axpy_f        op_axpy;
 extern op_time_embed_f  op_time_embed;

@@ -36,11 +36,10 @@ CLONES static void scale_row(float *x, const float *h, const float *vec, float a
     for (int64_t i = 0; i < c; i++) x[i] *= 1.0f + vec[i];
 }
 
-CLONES static void gate_row(float *x, const float *h, const float *vec, float a, int64_t c)
+static void tanh_row(float *x, const float *h, const float *vec, float a, int64_t c)
 {
-    (void)a;
-#pragma omp simd
-    for (int64_t i = 0; i < c; i++) x[i] += vec[i] * h[i];
+    (void)h, (void)vec, (void)a;
+    for (int64_t i = 0; i < c; i++) x[i] = tanhf(x[i]); /* of a few vectors, never of activations */
 }
 
 CLONES static void add_row(float *x, const float *h, const float *vec, float a, int64_t c)
@@ -101,6 +100,11 @@ void cpu_silu(struct dev *d, struct tensor *x)
     else run(d, silu_row, x, NULL, NULL, 0.0f);
 }
 
+void cpu_tanh(struct dev *d, struct tensor *x)
+{
+    run(d, tanh_row, x, NULL, NULL, 0.0f);
+}
+
 void cpu_swiglu(struct dev *d, struct tensor *g, const struct tensor *up)
 {
     run(d, swiglu_row, g, up, NULL, 0.0f);
@@ -111,21 +115,6 @@ void cpu_scale_rows(struct dev *d, struct tensor *x, const struct tensor *scale)
     const float *vec = cpu_vec(d, scale, 0);
 
     if (vec) run(d, scale_row, x, NULL, vec, 0.0f);
-}
-
-void cpu_gate_add(struct dev *d, struct tensor *x, const struct tensor *gate, const struct tensor *h)
-{
-    const float *g = cpu_vec(d, gate, 0);
-    int64_t      c = x->dim[1];
-    float       *t = g ? malloc((size_t)c * sizeof *t) : NULL;
-
-    if (!t) {
-        dev_fail(d, ERR_NOMEM, "cpu: no memory for a gate");
-        return;
-    }
-    for (int64_t i = 0; i < c; i++) t[i] = tanhf(g[i]); /* once per channel, not per element */
-    run(d, gate_row, x, h, t, 0.0f);
-    free(t);
 }
 
 void cpu_add(struct dev *d, struct tensor *x, const struct tensor *h)

@@ -99,6 +99,18 @@ static void memory(struct dev *d, struct dev_memory *out)
     out->total_bytes = pages > 0 ? (size_t)pages * (size_t)page : 0;
 }
 
+/* Calls cost nothing here: there is no record to make. */
+static void repeat(struct dev *d, const void *key, size_t key_bytes, dev_work_f *work, void *ctx)
+{
+    (void)d, (void)key, (void)key_bytes;
+    work(ctx);
+}
+
+static void forget(struct dev *d)
+{
+    (void)d;
+}
+
 static void end(struct dev *d)
 {
     struct cpu *c = cpu_of(d);
@@ -127,19 +139,21 @@ static const struct ops table = {
     .stamp = stamp,
     .stamp_ms = stamp_ms,
     .memory = memory,
+    .repeat = repeat,
+    .forget = forget,
     .end = end,
     .linear = cpu_linear,
     .embed_rows = cpu_embed_rows,
     .rms_norm = cpu_rms_norm,
     .layer_norm = cpu_layer_norm,
     .group_norm = cpu_group_norm,
-    .rope_pairs = cpu_rope_pairs,
-    .rope_halves = cpu_rope_halves,
+    .norm_rope = cpu_norm_rope,
+    .add_norm = cpu_add_norm,
     .attention = cpu_attention,
     .silu = cpu_silu,
+    .tanh = cpu_tanh,
     .swiglu = cpu_swiglu,
     .scale_rows = cpu_scale_rows,
-    .gate_add = cpu_gate_add,
     .add = cpu_add,
     .axpy = cpu_axpy,
     .time_embed = cpu_time_embed,
@@ -200,6 +214,7 @@ int cpu_open(struct dev *d, const struct dev_opts *o, struct err *e)
     d->priv = c;
     d->ops = &table;
     d->act_type = DTYPE_F32;
+    d->group_tok = 1;
     c->native_bf16 = isa == dnnl_cpu_isa_avx512_core_bf16 || isa == dnnl_cpu_isa_avx512_core_amx;
     c->int16 = o->precision == PRECISION_AUTO && !c->native_bf16 ? int16_best() : NULL;
     d->precision = o->precision != PRECISION_AUTO ? o->precision : c->native_bf16 ? PRECISION_BF16 : PRECISION_F32;

@@ -33,6 +33,9 @@ static inline struct cpu *cpu_of(const struct dev *d)
  * NULL after a sticky ERR_NOMEM. */
 const float *cpu_vec(struct dev *d, const struct tensor *t, int slot);
 
+/* norm.c: y = x / sqrt(mean(x^2) + eps) * w of one row; y may be x. */
+void cpu_rms_row(float *y, const float *x, const float *w, int64_t c, float eps);
+
 /* conv.c: forget what was kept for bytes that go away; all when at is NULL. */
 void cpu_conv_forget(struct cpu *c, const void *at, size_t bytes);
 
@@ -44,13 +47,13 @@ extern op_embed_rows_f  cpu_embed_rows;
 extern op_rms_norm_f    cpu_rms_norm;
 extern op_layer_norm_f  cpu_layer_norm;
 extern op_group_norm_f  cpu_group_norm;
-extern op_rope_pairs_f  cpu_rope_pairs;
-extern op_rope_halves_f cpu_rope_halves;
+extern op_norm_rope_f   cpu_norm_rope;
+extern op_add_norm_f    cpu_add_norm;
 extern op_attention_f   cpu_attention;
 extern op_silu_f        cpu_silu;
+extern op_tanh_f        cpu_tanh;
 extern op_swiglu_f      cpu_swiglu;
 extern op_scale_rows_f  cpu_scale_rows;
-extern op_gate_add_f    cpu_gate_add;
 extern op_add_f         cpu_add;
 extern op_axpy_f        cpu_axpy;
 extern op_time_embed_f  cpu_time_embed;

@@ -1,4 +1,4 @@
-/* norm.c - RMS, layer and group norm. Sums: F32 over 64 elements, double above, so the error does not grow with the width.
+/* norm.c - RMS, layer and group norm, and sums that are normed at once. Sums: F32 over 64 elements, double above, so the error does not grow with the width.
  * Not here: learned scales of adaLN (act.c). */
 #include <math.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@ struct rows {
     float        eps;
 };
 
-CLONES static void rms_row(float *y, const float *x, const float *w, int64_t c, float eps)
+CLONES void cpu_rms_row(float *y, const float *x, const float *w, int64_t c, float eps)
 {
     double total = 0.0;
     float  r;
@@ -68,7 +68,7 @@ static void rms_chunk(void *ctx, int64_t chunk, int thread)
 
     (void)thread;
     for (int64_t i = chunk * j->per_chunk; i < end && i < j->n; i++) {
-        for (int64_t h = 0; h < j->inner; h++) rms_row(j->y + i * j->ldy + h * j->c, j->x + i * j->ldx + h * j->c, j->w, j->c, j->eps);
+        for (int64_t h = 0; h < j->inner; h++) cpu_rms_row(j->y + i * j->ldy + h * j->c, j->x + i * j->ldx + h * j->c, j->w, j->c, j->eps);
     }
 }
 
@@ -97,6 +97,72 @@ void cpu_layer_norm(struct dev *d, struct tensor *y, const struct tensor *x, flo
 
     j.per_chunk = cpu_rows_per_chunk(j.n, j.c);
     pool_for(cpu_of(d)->pool, (j.n + j.per_chunk - 1) / j.per_chunk, layer_chunk, &j);
+}
+
+/* A sum and the norm of what follows it, row by row: no row is read twice from memory. */
+struct sums {
+    float       *x, *h;       /* h NULL: only the sum */
+    const float *y;           /* NULL: nothing is added */
+    const float *wy, *gate, *wh, *scale;
+    int64_t      n, c, ldx, ldh, ldy, per_chunk;
+    float        eps;
+    struct pool *pool;
+};
+
+CLONES static void gated_row(float *x, const float *gate, const float *y, int64_t c)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < c; i++) x[i] += gate[i] * y[i];
+}
+
+CLONES static void plain_row(float *x, const float *y, int64_t c)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < c; i++) x[i] += y[i];
+}
+
+CLONES static void scaled_row(float *x, const float *scale, int64_t c)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < c; i++) x[i] *= 1.0f + scale[i];
+}
+
+static void sums_chunk(void *ctx, int64_t chunk, int thread)
+{
+    const struct sums *j = ctx;
+    int64_t            end = (chunk + 1) * j->per_chunk;
+    float             *room = pool_scratch(j->pool, thread);
+
+    for (int64_t i = chunk * j->per_chunk; i < end && i < j->n; i++) {
+        float       *x = j->x + i * j->ldx, *h = j->h ? j->h + i * j->ldh : NULL;
+        const float *y = j->y ? j->y + i * j->ldy : NULL;
+
+        if (y && j->wy) {
+            cpu_rms_row(room, y, j->wy, j->c, j->eps);
+            y = room;
+        }
+        if (y && j->gate) gated_row(x, j->gate, y, j->c);
+        else if (y) plain_row(x, y, j->c);
+        if (h) cpu_rms_row(h, x, j->wh, j->c, j->eps);
+        if (h && j->scale) scaled_row(h, j->scale, j->c);
+    }
+}
+
+void cpu_add_norm(struct dev *d, struct tensor *x, struct tensor *h, const struct tensor *y, const struct add_norm *how)
+{
+    struct pool *pool = cpu_of(d)->pool;
+    struct sums  j = {.x = x->data, .h = h ? h->data : NULL, .y = y ? y->data : NULL, .gate = how->gate ? how->gate->data : NULL,
+                      .scale = how->scale ? how->scale->data : NULL, .n = x->dim[0], .c = x->dim[1], .ldx = x->pitch, .ldh = h ? h->pitch : 0,
+                      .ldy = y ? y->pitch : 0, .eps = how->eps, .pool = pool};
+
+    if (how->wy && !(j.wy = cpu_vec(d, how->wy, 0))) return;
+    if (h && !(j.wh = cpu_vec(d, how->wh, 1))) return;
+    if (pool_reserve(pool, (size_t)j.c * sizeof(float))) {
+        dev_fail(d, ERR_NOMEM, "cpu: no memory for a row of a norm");
+        return;
+    }
+    j.per_chunk = cpu_rows_per_chunk(j.n, j.c);
+    pool_for(pool, (j.n + j.per_chunk - 1) / j.per_chunk, sums_chunk, &j);
 }
 
 /* Group norm: 1 sums of x and x^2 per channel and chunk of pixels, in double; 2 folded in order of chunks; 3 applied. */

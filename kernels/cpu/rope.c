@@ -1,12 +1,13 @@
-/* rope.c - rotary positions in place: interleaved pairs (DiT) and split halves (Qwen3). Tables come from the engine. */
+/* rope.c - heads normed and turned to their position, in place: interleaved pairs (DiT) and split halves (Qwen3). Tables come from the engine. */
 #include "kernels/cpu/common.h"
 #include "kernels/cpu/cpu.h"
 
 struct job {
     float       *x;
-    const float *cos, *sin;
-    int64_t      n, heads, half, ldx, ldc, lds, per_chunk;
-    bool         pairs;
+    const float *cos, *sin, *wq, *wk;
+    int64_t      n, heads, n_q, half, ldx, ldc, lds, per_chunk;
+    float        eps;
+    enum rope    rope;
 };
 
 CLONES static void pairs(float *restrict x, const float *restrict cs, const float *restrict sn, int64_t half)
@@ -34,31 +35,25 @@ CLONES static void halves(float *restrict x, const float *restrict cs, const flo
 static void chunk_rows(void *ctx, int64_t chunk, int thread)
 {
     const struct job *j = ctx;
-    int64_t           end = (chunk + 1) * j->per_chunk;
+    int64_t           end = (chunk + 1) * j->per_chunk, dh = 2 * j->half;
 
     (void)thread;
     for (int64_t i = chunk * j->per_chunk; i < end && i < j->n; i++) {
         for (int64_t h = 0; h < j->heads; h++) {
-            (j->pairs ? pairs : halves)(j->x + i * j->ldx + h * 2 * j->half, j->cos + i * j->ldc, j->sin + i * j->lds, j->half);
+            float *x = j->x + i * j->ldx + h * dh;
+
+            cpu_rms_row(x, x, h < j->n_q ? j->wq : j->wk, dh, j->eps);
+            (j->rope == ROPE_PAIRS ? pairs : halves)(x, j->cos + i * j->ldc, j->sin + i * j->lds, j->half);
         }
     }
 }
 
-static void rope(struct dev *d, struct tensor *x, const struct tensor *cs, const struct tensor *sn, bool as_pairs)
+void cpu_norm_rope(struct dev *d, struct tensor *x, const struct norm_rope *how)
 {
-    struct job j = {.x = x->data, .cos = cs->data, .sin = sn->data, .n = x->dim[0], .heads = x->dim[1], .half = x->dim[2] / 2,
-                    .ldx = x->pitch, .ldc = cs->pitch, .lds = sn->pitch, .pairs = as_pairs};
+    struct job j = {.x = x->data, .cos = how->cos->data, .sin = how->sin->data, .n = x->dim[0], .heads = x->dim[1], .n_q = how->n_q,
+                    .half = x->dim[2] / 2, .ldx = x->pitch, .ldc = how->cos->pitch, .lds = how->sin->pitch, .eps = how->eps, .rope = how->rope};
 
+    if (!(j.wq = cpu_vec(d, how->wq, 0)) || !(j.wk = cpu_vec(d, how->wk, 1))) return;
     j.per_chunk = cpu_rows_per_chunk(j.n, j.heads * x->dim[2]);
     pool_for(cpu_of(d)->pool, (j.n + j.per_chunk - 1) / j.per_chunk, chunk_rows, &j);
-}
-
-void cpu_rope_pairs(struct dev *d, struct tensor *x, const struct tensor *cos, const struct tensor *sin)
-{
-    rope(d, x, cos, sin, true);
-}
-
-void cpu_rope_halves(struct dev *d, struct tensor *x, const struct tensor *cos, const struct tensor *sin)
-{
-    rope(d, x, cos, sin, false);
 }

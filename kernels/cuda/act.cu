@@ -1,6 +1,6 @@
 /* act.cu - elementwise ops over rows: one kernel, one small function per op. A thread keeps one eight of columns and walks down the rows,
- * so what depends on the column alone (a gate's tanh) is computed once.
- * Not here: norms (norm.cu), elements that change place or type (move.cu). */
+ * so what depends on the column alone is computed once.
+ * Not here: norms (norm.cu, fused.cu), elements that change place or type (move.cu). */
 #include "kernels/cuda/common.cuh"
 
 struct silu_f {
@@ -15,9 +15,9 @@ struct scale_f {
     static __device__ float column(float v) { return 1.0f + v; }
     static __device__ float of(float x, float, float v, float) { return x * v; }
 };
-struct gate_f {
-    static __device__ float column(float v) { return tanhf(v); }
-    static __device__ float of(float x, float h, float v, float) { return fmaf(v, h, x); }
+struct tanh_f {
+    static __device__ float column(float v) { return v; }
+    static __device__ float of(float x, float, float, float) { return tanhf(x); }
 };
 struct add_f {
     static __device__ float column(float v) { return v; }
@@ -100,6 +100,11 @@ extern "C" void cuda_silu(struct dev *d, struct tensor *x)
     run<silu_f>(d, "silu", x, NULL, NULL, 0.0f);
 }
 
+extern "C" void cuda_tanh(struct dev *d, struct tensor *x)
+{
+    run<tanh_f>(d, "tanh", x, NULL, NULL, 0.0f);
+}
+
 extern "C" void cuda_swiglu(struct dev *d, struct tensor *g, const struct tensor *up)
 {
     run<swiglu_f>(d, "swiglu", g, up, NULL, 0.0f);
@@ -108,11 +113,6 @@ extern "C" void cuda_swiglu(struct dev *d, struct tensor *g, const struct tensor
 extern "C" void cuda_scale_rows(struct dev *d, struct tensor *x, const struct tensor *scale)
 {
     if (cuda_takes(d, scale)) run<scale_f>(d, "scale_rows", x, NULL, scale, 0.0f);
-}
-
-extern "C" void cuda_gate_add(struct dev *d, struct tensor *x, const struct tensor *gate, const struct tensor *h)
-{
-    if (cuda_takes(d, gate)) run<gate_f>(d, "gate_add", x, h, gate, 0.0f);
 }
 
 extern "C" void cuda_add(struct dev *d, struct tensor *x, const struct tensor *h)

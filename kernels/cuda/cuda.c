@@ -39,6 +39,10 @@ static void *take(struct dev *d, size_t bytes)
 
     if (cudaSetDevice(d->ordinal) == cudaSuccess && cudaMalloc(&at, bytes) == cudaSuccess) return at;
     cudaGetLastError(); /* a refused allocation is an answer, not a state */
+    if (cuda_of(d)->recording) return NULL;
+    cuda_forget(d); /* records can be made again */
+    if (cudaMalloc(&at, bytes) == cudaSuccess) return at;
+    cudaGetLastError();
     return NULL;
 }
 
@@ -135,6 +139,11 @@ void *cuda_space(struct dev *d, enum cuda_slot slot, size_t bytes)
 
     cuda_enter(d);
     if (bytes <= c->space[slot].bytes) return c->space[slot].at;
+    if (c->recording) { /* its addresses are in the record: the plain run before it was to grow it */
+        dev_fail(d, ERR_STATE, "%s: work space of a kernel grew while it was recorded", d->name);
+        return NULL;
+    }
+    cuda_forget(d); /* records have the old address */
     if (c->space[slot].at) cudaFree(c->space[slot].at); /* waits for its readers */
     c->space[slot].bytes = 0;
     c->space[slot].at = take(d, bytes);
@@ -302,6 +311,7 @@ static void end(struct dev *d)
     if (!c) return;
     cudaSetDevice(d->ordinal);
     if (c->stream) cudaStreamSynchronize(c->stream);
+    cuda_repeats_close(d);
     forget(c, NULL, SIZE_MAX);
     for (int i = 0; i < c->kept.n; i++) cudaFree(c->kept.at[i]);
     for (int i = 0; i < SLOT_COUNT; i++) cudaFree(c->space[i].at);
@@ -329,19 +339,21 @@ static const struct ops table = {
     .stamp = stamp,
     .stamp_ms = stamp_ms,
     .memory = memory,
+    .repeat = cuda_repeat,
+    .forget = cuda_forget,
     .end = end,
     .linear = cuda_linear,
     .embed_rows = cuda_embed_rows,
     .rms_norm = cuda_rms_norm,
     .layer_norm = cuda_layer_norm,
     .group_norm = cuda_group_norm,
-    .rope_pairs = cuda_rope_pairs,
-    .rope_halves = cuda_rope_halves,
+    .norm_rope = cuda_norm_rope,
+    .add_norm = cuda_add_norm,
     .attention = cuda_attention,
     .silu = cuda_silu,
+    .tanh = cuda_tanh,
     .swiglu = cuda_swiglu,
     .scale_rows = cuda_scale_rows,
-    .gate_add = cuda_gate_add,
     .add = cuda_add,
     .axpy = cuda_axpy,
     .time_embed = cuda_time_embed,
@@ -412,6 +424,7 @@ int cuda_open(struct dev *d, const struct dev_opts *o, struct err *e)
     d->precision = o->precision != PRECISION_AUTO ? o->precision : PRECISION_BF16;
     d->act_type = cuda_product_type(d);
     d->joins_weights = d->widens = true;
+    d->group_tok = 32;
     c->n_sm = prop.multiProcessorCount;
     rc = cudaSetDevice(d->ordinal);
     if (rc == cudaSuccess) rc = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
@@ -437,6 +450,18 @@ void cuda_only_plain_products(struct dev *d, bool only)
 {
     assert(d->ops == &table);
     cuda_of(d)->only_plain = only;
+}
+
+void cuda_only_calls(struct dev *d, bool only)
+{
+    assert(d->ops == &table);
+    cuda_of(d)->only_calls = only;
+}
+
+int64_t cuda_n_plays(const struct dev *d)
+{
+    assert(d->ops == &table);
+    return cuda_of(d)->n_plays;
 }
 
 int64_t cuda_n_plain_products(const struct dev *d)

@@ -263,7 +263,7 @@ static bool build(struct dnn *b, struct sdpa *p)
     return choose(b, p, graph, MODE_A) || choose(b, p, graph, MODE_FALLBACK);
 }
 
-static struct sdpa *sdpa_plan(struct dnn *b, const struct sdpa_key *k)
+static struct sdpa *sdpa_plan(struct dev *d, struct dnn *b, const struct sdpa_key *k)
 {
     struct sdpa *p;
 
@@ -271,6 +271,7 @@ static struct sdpa *sdpa_plan(struct dnn *b, const struct sdpa_key *k)
         if (b->sdpa[i].used && memcmp(&b->sdpa[i].key, k, sizeof *k) == 0) return &b->sdpa[i];
     }
     p = &b->sdpa[b->next_sdpa++ % PLANS];
+    if (p->used) cuda_forget(d); /* records may play its kernels */
     sdpa_release(b, p);
     p->key = *k;
     p->used = true;
@@ -288,7 +289,7 @@ bool dnn_attention(struct dev *d, struct tensor *y, const struct tensor *q, cons
     struct sdpa          *p;
     bool                  done;
 
-    if (!b || (p = sdpa_plan(b, &key))->refused) return false;
+    if (!b || (p = sdpa_plan(d, b, &key))->refused) return false;
     if (p->bytes > 0 && !(space = cuda_space(d, SLOT_DNN, (size_t)p->bytes))) return true; /* the failure sticks */
     if (b->BackendCreateDescriptor(DESC_PACK, &pack)) return false;
     done = set(b, pack, PACK_POINTERS, TYPE_VOID_PTR, 5, data) && set(b, pack, PACK_IDS, TYPE_INT64, 5, ids) &&

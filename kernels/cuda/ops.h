@@ -12,6 +12,7 @@ struct CUstream_st;
 struct CUevent_st;
 struct blas;
 struct dnn;
+struct repeats;
 
 enum cuda_slot { /* what may be alive at the same time inside one op */
     SLOT_X, SLOT_K, SLOT_V, SLOT_WEIGHT, SLOT_BIAS, SLOT_COLUMNS, SLOT_SCORES, SLOT_SOFT, SLOT_SUMS, SLOT_IDS, SLOT_RAW, SLOT_DNN,
@@ -45,6 +46,9 @@ struct cuda { /* d->priv of a CUDA device */
     bool                dnn_asked;
     bool                only_plain;                            /* asked for by tests */
     int64_t             n_plain;                               /* products that our own kernel did */
+    struct repeats     *repeats;                               /* made at the first use */
+    bool                recording, only_calls;                 /* now; asked for by tests */
+    int64_t             n_plays;
 };
 
 #define CUDA_HOST_BYTES 65536
@@ -136,6 +140,10 @@ bool dnn_conv3x3(struct dev *d, void *y, const void *x, const void *w, int64_t h
 bool dnn_conv3x3_bias(struct dev *d, void *y, const void *x, const void *w, const void *bias, const void *add, int64_t height, int64_t width, int64_t ci,
                       int64_t co);
 
+dev_repeat_f cuda_repeat;
+dev_forget_f cuda_forget; /* also before work space moves */
+void         cuda_repeats_close(struct dev *d);
+
 /* Attention for any head width by products over chunks of queries (F32, and heads wider than the fused kernel takes). */
 op_attention_f cuda_attention_chunks;
 
@@ -144,13 +152,13 @@ extern op_embed_rows_f  cuda_embed_rows;
 extern op_rms_norm_f    cuda_rms_norm;
 extern op_layer_norm_f  cuda_layer_norm;
 extern op_group_norm_f  cuda_group_norm;
-extern op_rope_pairs_f  cuda_rope_pairs;
-extern op_rope_halves_f cuda_rope_halves;
+extern op_norm_rope_f   cuda_norm_rope;
+extern op_add_norm_f    cuda_add_norm;
 extern op_attention_f   cuda_attention;
 extern op_silu_f        cuda_silu;
+extern op_tanh_f        cuda_tanh;
 extern op_swiglu_f      cuda_swiglu;
 extern op_scale_rows_f  cuda_scale_rows;
-extern op_gate_add_f    cuda_gate_add;
 extern op_add_f         cuda_add;
 extern op_axpy_f        cuda_axpy;
 extern op_time_embed_f  cuda_time_embed;

@@ -26,6 +26,19 @@ void cuda_only_plain_products(struct dev *d, bool only)
     assert(0);
 }
 
+void cuda_only_calls(struct dev *d, bool only)
+{
+    (void)d, (void)only;
+    assert(0);
+}
+
+int64_t cuda_n_plays(const struct dev *d)
+{
+    (void)d;
+    assert(0);
+    return 0;
+}
+
 int64_t cuda_n_plain_products(const struct dev *d)
 {
     (void)d;

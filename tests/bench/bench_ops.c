@@ -198,7 +198,7 @@ struct rest {
     int           which;
 };
 
-static const char *const rest_name[] = {"rms_norm", "layer_norm", "group_norm + silu", "swiglu", "gate_add", "scale_rows"};
+static const char *const rest_name[] = {"rms_norm", "layer_norm", "group_norm + silu", "swiglu", "add_norm", "scale_rows"};
 
 static void run_rest(struct bench *b, void *ctx)
 {
@@ -209,7 +209,9 @@ static void run_rest(struct bench *b, void *ctx)
     case 1: op_layer_norm(b->d, &r->x, &r->x, 1e-5f); break;
     case 2: op_group_norm(b->d, &r->x, &r->x, &r->vec, &r->vec2, 32, 1e-6f, ACT_SILU); break;
     case 3: op_swiglu(b->d, &r->x, &r->h); break;
-    case 4: op_gate_add(b->d, &r->x, &r->vec, &r->h); break;
+    case 4:
+        op_add_norm(b->d, &r->x, &r->h, &r->h, &(struct add_norm){&r->vec, &r->vec, &r->vec, &r->vec, 1e-5f});
+        break;
     default: op_scale_rows(b->d, &r->x, &r->vec); break;
     }
 }
@@ -228,7 +230,7 @@ static void rest(struct bench *b, int which)
     r.h = filled(b->d, DTYPE_F32, 2, (int64_t[]){n, c});
     r.vec = filled(b->d, DTYPE_F32, 1, &c);
     r.vec2 = filled(b->d, DTYPE_F32, 1, &c);
-    bytes = 4e-9 * (double)tensor_count(&r.x) * (which >= 3 && which != 5 ? 3 : image ? 3 : 2);
+    bytes = 4e-9 * (double)tensor_count(&r.x) * (which == 4 ? 4 : which == 3 || image ? 3 : 2);
     row(b, rest_name[which], tensor_text(&r.x, shape, sizeof shape), best_s(b, run_rest, &r), 0, bytes);
     dev_reset(b->d, mark);
 }

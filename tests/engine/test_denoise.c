@@ -11,7 +11,7 @@
 
 static struct parts    p;
 static struct dit     *m;
-static struct dit_rope rope;
+static const struct dit_rope *rope;
 static struct tensor   cap_pos, cap_neg;
 static float           noise[N], pos[N], neg[N];
 
@@ -33,9 +33,11 @@ static int open_all(void **state)
     free(cap);
     near_fill_normal(&r, noise, N, 1);
     struct tensor z = parts_put(&p, noise, 3, dim), y = dev_new(p.d, DTYPE_F32, 3, dim);
-    dit_step(m, &z, T0, &cap_pos, &rope, &y);
+    struct tensor mod = dev_new2(p.d, DTYPE_F32, 1, dit_mod_cols(&p.conf.dit));
+    dit_modulate(m, &T0, 1, &mod);
+    dit_step(m, &z, &mod, &cap_pos, rope, &y);
     parts_get(&p, &y, pos);
-    dit_step(m, &z, T0, &cap_neg, &rope, &y);
+    dit_step(m, &z, &mod, &cap_neg, rope, &y);
     parts_get(&p, &y, neg);
     return 0;
 }
@@ -43,7 +45,7 @@ static int open_all(void **state)
 static int close_all(void **state)
 {
     (void)state;
-    dit_rope_free(m, &rope);
+    dit_rope_close(m, rope);
     dit_free(m);
     parts_close(&p);
     return 0;
@@ -52,7 +54,7 @@ static int close_all(void **state)
 static void one_step(float g, float norm, float trunc, float *out)
 {
     struct gen     gen = { .n_steps = 1, .guidance = g, .cfg_norm = norm, .cfg_trunc = trunc };
-    struct denoise n = { m, &gen, SIGMA, &T0, { &cap_pos, &rope }, { &cap_neg, &rope } };
+    struct denoise n = { m, &gen, SIGMA, &T0, { &cap_pos, rope }, { &cap_neg, rope } };
     size_t         mark = dev_mark(p.d);
     struct tensor  z = parts_put(&p, noise, 3, (const int64_t[]){ 16, 4, 4 });
     OK(denoise_run(&n, &z, NULL, &e));
@@ -117,7 +119,7 @@ static void wild_latents_are_an_error(void **state)
 {
     struct gen     gen = { .n_steps = 1, .cfg_trunc = 1 };
     const float    sigma[2] = { 1, -INFINITY };
-    struct denoise n = { m, &gen, sigma, &T0, { &cap_pos, &rope }, { NULL, NULL } };
+    struct denoise n = { m, &gen, sigma, &T0, { &cap_pos, rope }, { NULL, NULL } };
     struct err     err = { 0 };
     size_t         mark = dev_mark(p.d);
     struct tensor  z = parts_put(&p, noise, 3, (const int64_t[]){ 16, 4, 4 });

@@ -33,14 +33,14 @@ static struct tensor caption_of(const char *name, int64_t *n_cap)
 {
     size_t          n;
     float          *v = golden_read(TINY_GOLDEN, name, &n);
-    struct dit_rope r;
+    const struct dit_rope *r;
     *n_cap = (int64_t)n / p.conf.text.hidden;
     struct tensor raw = parts_put(&p, v, 2, (const int64_t[]){ *n_cap, p.conf.text.hidden });
     struct tensor cap = dev_new2(p.d, p.d->act_type, dit_padded(*n_cap), p.conf.dit.dim);
     OK(dit_rope_open(m, 0, 0, *n_cap, &r, &e));
-    dit_caption(m, &raw, &r, &cap);
+    dit_caption(m, &raw, r, &cap);
     OK(dev_sync(p.d, &e));
-    dit_rope_free(m, &r);
+    dit_rope_close(m, r);
     free(v);
     return cap;
 }
@@ -50,15 +50,17 @@ static void one_pass_equals_diffusers(void **state)
     size_t          n, n2;
     float          *noise = golden_read(TINY_GOLDEN, "noise2", &n), *latents = golden_read(TINY_GOLDEN, "latents2", &n2);
     int64_t         n_cap;
-    struct dit_rope r;
     double          rms;
+    const struct dit_rope *r;
     (void)state;
     assert_int_equal(n, 16 * 8 * 8);
     assert_int_equal(n2, n);
     struct tensor cap = caption_of("embeds2", &n_cap), z = parts_put(&p, noise, 3, (const int64_t[]){ 16, 8, 8 });
     struct tensor pred = dev_new3(p.d, DTYPE_F32, 16, 8, 8);
     OK(dit_rope_open(m, 4, 4, n_cap, &r, &e));
-    dit_step(m, &z, 0, &cap, &r, &pred);
+    struct tensor mod = dev_new2(p.d, DTYPE_F32, 1, dit_mod_cols(&p.conf.dit));
+    dit_modulate(m, (const float[]){ 0 }, 1, &mod);
+    dit_step(m, &z, &mod, &cap, r, &pred);
     float *got = malloc(n * sizeof *got);
     assert_non_null(got);
     parts_get(&p, &pred, got);
@@ -67,7 +69,7 @@ static void one_pass_equals_diffusers(void **state)
     bool ok = near_rms_f32("prediction", got, latents, n, 5e-5, &rms);
     print_message("prediction relative RMS %.2e\n", rms);
     assert_true(ok);
-    dit_rope_free(m, &r);
+    dit_rope_close(m, r);
     dev_reset(p.d, 0);
     free(noise);
     free(latents);
@@ -76,16 +78,16 @@ static void one_pass_equals_diffusers(void **state)
 
 static void rotary_rows_stand_where_they_should(void **state)
 {
-    struct dit_rope r;
+    const struct dit_rope *r;
     const int64_t   half = p.conf.dit.head_dim / 2;
     float          *cs;
     (void)state;
     OK(dit_rope_open(m, 3, 5, 19, &r, &e)); /* 15 patches -> 32, 19 ids -> 32 */
-    assert_int_equal(r.n_img_padded, 32);
-    assert_int_equal(r.n_cap_padded, 32);
+    assert_int_equal(r->n_img_padded, 32);
+    assert_int_equal(r->n_cap_padded, 32);
     cs = malloc((size_t)(64 * half) * sizeof *cs);
     assert_non_null(cs);
-    parts_get(&p, &r.cos, cs);
+    parts_get(&p, &r->cos, cs);
     const int t = 0, h = p.conf.dit.axes_dims[0] / 2, w = h + p.conf.dit.axes_dims[1] / 2; /* first pair of each axis: frequency 1 */
     const struct { int row, at[3]; } rows[] = { { 0, { 33, 0, 0 } }, { 14, { 33, 2, 4 } }, { 15, { 0, 0, 0 } }, { 31, { 0, 0, 0 } },
                                                 { 32, { 1, 0, 0 } }, { 50, { 19, 0, 0 } }, { 63, { 32, 0, 0 } } };
@@ -96,7 +98,7 @@ static void rotary_rows_stand_where_they_should(void **state)
         assert_true(fabs((double)row[w] - cos(rows[i].at[2])) < 1e-6);
         assert_true(fabs((double)row[t + 1] - cos(rows[i].at[0] * pow(256, -2.0 / 8))) < 1e-6);
     }
-    dit_rope_free(m, &r);
+    dit_rope_close(m, r);
     free(cs);
 }
 

@@ -2,7 +2,7 @@
  * Products, attention and convolutions: test_cuda_products.c. */
 #include "tests/kernels/gpu.h"
 
-enum which { SILU, SWIGLU, SCALE, GATE, ADD, ADD_ROW, AXPY };
+enum which { SILU, SWIGLU, SCALE, TANH, ADD, ADD_ROW, AXPY };
 
 static double silu(double x)
 {
@@ -25,7 +25,7 @@ static void elementwise(struct scene *s, enum which op)
         case SILU: truth[i] = silu(xi); break;
         case SWIGLU: truth[i] = silu(xi) * hi; break;
         case SCALE: truth[i] = xi * (1.0 + v); break;
-        case GATE: truth[i] = xi + tanh(v) * hi; break;
+        case TANH: truth[i] = tanh(xi); break;
         case ADD: truth[i] = xi + hi; break;
         case ADD_ROW: truth[i] = xi + v; break;
         case AXPY: truth[i] = xi + (double)a * hi; break;
@@ -35,7 +35,7 @@ static void elementwise(struct scene *s, enum which op)
     case SILU: op_silu(s->d, &x->t); break;
     case SWIGLU: op_swiglu(s->d, &x->t, &h->t); break;
     case SCALE: op_scale_rows(s->d, &x->t, &vec->t); break;
-    case GATE: op_gate_add(s->d, &x->t, &vec->t, &h->t); break;
+    case TANH: op_tanh(s->d, &x->t); break;
     case ADD: op_add(s->d, &x->t, &h->t); break;
     case ADD_ROW: op_add(s->d, &x->t, &vec->t); break;
     case AXPY: op_axpy(s->d, &x->t, a, &h->t); break;
@@ -48,7 +48,7 @@ static void elementwise(struct scene *s, enum which op)
 SCENE(scene_silu, SILU)
 SCENE(scene_swiglu, SWIGLU)
 SCENE(scene_scale, SCALE)
-SCENE(scene_gate, GATE)
+SCENE(scene_tanh, TANH)
 SCENE(scene_add, ADD)
 SCENE(scene_add_row, ADD_ROW)
 SCENE(scene_axpy, AXPY)
@@ -148,22 +148,32 @@ static void group_large(struct scene *s)
 
 static void rotate(struct scene *s, bool pairs)
 {
-    int64_t     n = dice_range(&s->r, 1, 90), h = dice_range(&s->r, 1, 6), half = dice_range(&s->r, 1, 70);
-    struct box *x = box_new(s, gpu_act(s), true, 1.0f, 3, (int64_t[]){n, h, 2 * half});
+    static const int64_t even[] = {16, 32, 64, 128, 256, 48}; /* widths with a kernel of their own, and one without */
+    bool        odd = dice_range(&s->r, 0, 1);
+    int64_t     n = dice_range(&s->r, 1, 90), hq = dice_range(&s->r, 0, 20), hk = dice_range(&s->r, 1, 7), h = hq + hk;
+    int64_t     dh = odd ? 2 * dice_range(&s->r, 1, 70) : even[dice_range(&s->r, 0, 5)], half = dh / 2;
+    struct box *x = box_new(s, gpu_act(s), true, 2.0f, 3, (int64_t[]){n, h, dh});
+    struct box *wq = box_new(s, gpu_type(s), false, 1.0f, 1, &dh), *wk = box_new(s, gpu_type(s), false, 1.0f, 1, &dh);
     struct box *cs = box_new(s, DTYPE_F32, true, 1.0f, 2, (int64_t[]){n, half}), *sn = box_new(s, DTYPE_F32, true, 1.0f, 2, (int64_t[]){n, half});
-    double     *truth = truth_new(n * h * 2 * half);
+    double     *truth = truth_new(n * h * dh);
 
-    for (int64_t i = 0; i < n * h * half; i++) {
-        int64_t vec = i / half, row = vec / h, k = i % half, one = pairs ? 2 * k : k, two = pairs ? 2 * k + 1 : k + half;
-        double  a = (double)x->v[vec * 2 * half + one], b = (double)x->v[vec * 2 * half + two];
-        double  c = (double)cs->v[row * half + k], q = (double)sn->v[row * half + k];
+    for (int64_t vec = 0; vec < n * h; vec++) {
+        const float *v = x->v + vec * dh, *w = vec % h < hq ? wq->v : wk->v;
+        double       sum = 0.0;
 
-        truth[vec * 2 * half + one] = a * c - b * q;
-        truth[vec * 2 * half + two] = a * q + b * c;
+        for (int64_t i = 0; i < dh; i++) sum += (double)v[i] * (double)v[i];
+        sum = 1.0 / sqrt(sum / (double)dh + (double)1e-5f);
+        for (int64_t k = 0; k < half; k++) {
+            int64_t one = pairs ? 2 * k : k, two = pairs ? 2 * k + 1 : k + half;
+            double  a = (double)v[one] * sum * (double)w[one], b = (double)v[two] * sum * (double)w[two];
+            double  c = (double)cs->v[vec / h * half + k], q = (double)sn->v[vec / h * half + k];
+
+            truth[vec * dh + one] = a * c - b * q;
+            truth[vec * dh + two] = a * q + b * c;
+        }
     }
-    if (pairs) op_rope_pairs(s->d, &x->t, &cs->t, &sn->t);
-    else op_rope_halves(s->d, &x->t, &cs->t, &sn->t);
-    box_check(s, "rope", x, truth);
+    op_norm_rope(s->d, &x->t, &(struct norm_rope){hq, &wq->t, &wk->t, 1e-5f, pairs ? ROPE_PAIRS : ROPE_HALVES, &cs->t, &sn->t});
+    box_check(s, "norm_rope", x, truth);
 }
 
 static void in_pairs(struct scene *s)
@@ -174,6 +184,41 @@ static void in_pairs(struct scene *s)
 static void in_halves(struct scene *s)
 {
     rotate(s, false);
+}
+
+/* Widths on both sides of what stays in registers; every part of it by chance. */
+static void sums(struct scene *s)
+{
+    bool        even = dice_range(&s->r, 0, 3), with_y = dice_range(&s->r, 0, 4), with_h = !with_y || dice_range(&s->r, 0, 3);
+    bool        norm = dice_range(&s->r, 0, 1), gated = dice_range(&s->r, 0, 1), scaled = dice_range(&s->r, 0, 1), over = with_y && dice_range(&s->r, 0, 1);
+    int64_t     n = dice_range(&s->r, 1, 40), c = even ? 8 * dice_range(&s->r, 1, dice_range(&s->r, 0, 2) ? 600 : 2200) : dice_range(&s->r, 1, 700);
+    struct box *x = box_new(s, gpu_act(s), true, 2.0f, 2, (int64_t[]){n, c}), *y = box_new(s, gpu_act(s), true, 3.0f, 2, (int64_t[]){n, c});
+    struct box *h = over ? y : box_out(s, gpu_act(s), true, 2, (int64_t[]){n, c});
+    struct box *wy = box_new(s, gpu_type(s), false, 1.0f, 1, &c), *wh = box_new(s, gpu_type(s), false, 1.0f, 1, &c);
+    struct box *gate = box_new(s, DTYPE_F32, false, 1.0f, 1, &c), *scale = box_new(s, DTYPE_F32, false, 1.0f, 1, &c);
+    double     *sum = truth_new(n * c), *out = truth_new(n * c);
+
+    for (int64_t i = 0; i < n; i++) {
+        double squares = 0.0, all = 0.0;
+
+        for (int64_t j = 0; j < c; j++) squares += (double)y->v[i * c + j] * (double)y->v[i * c + j];
+        for (int64_t j = 0; j < c; j++) {
+            double v = (double)y->v[i * c + j];
+
+            if (norm) v *= (double)wy->v[j] / sqrt(squares / (double)c + (double)1e-5f);
+            if (gated) v *= (double)gate->v[j];
+            sum[i * c + j] = (double)x->v[i * c + j] + (with_y ? v : 0.0);
+            all += sum[i * c + j] * sum[i * c + j];
+        }
+        for (int64_t j = 0; j < c; j++) {
+            out[i * c + j] = sum[i * c + j] / sqrt(all / (double)c + (double)1e-5f) * (double)wh->v[j] * (scaled ? 1.0 + (double)scale->v[j] : 1.0);
+        }
+    }
+    op_add_norm(s->d, &x->t, with_h ? &h->t : NULL, with_y ? &y->t : NULL,
+                &(struct add_norm){norm ? &wy->t : NULL, gated ? &gate->t : NULL, &wh->t, scaled ? &scale->t : NULL, 1e-5f});
+    box_check(s, "add_norm, the sum", x, sum);
+    if (with_h) box_check(s, "add_norm, its norm", h, out);
+    else free(out);
 }
 
 static void embed(struct scene *s)
@@ -278,7 +323,7 @@ static void copies(struct scene *s)
 static void test_elementwise(void **state)
 {
     static const struct { const char *name; scene_fn *fn; } scenes[] = {{"silu", scene_silu}, {"swiglu", scene_swiglu}, {"scale_rows", scene_scale},
-                                                                        {"gate_add", scene_gate}, {"add", scene_add}, {"add row", scene_add_row}, {"axpy", scene_axpy}};
+                                                                        {"tanh", scene_tanh}, {"add", scene_add}, {"add row", scene_add_row}, {"axpy", scene_axpy}};
     struct dev *d = gpu_dev(PRECISION_AUTO);
 
     (void)state;
@@ -293,6 +338,9 @@ static void test_norms(void **state)
     (void)state;
     gpu_run("rms_norm", rms, 5e-7, 2.6e-3, 30);
     gpu_run("layer_norm", layer, 1e-6, 2.6e-3, 20);
+    gpu_run("norm_rope pairs", in_pairs, 5e-7, 2.6e-3, 40);
+    gpu_run("norm_rope halves", in_halves, 5e-7, 2.6e-3, 40);
+    gpu_run("add_norm", sums, 5e-7, 2.6e-3, 60);
     gpu_run("group_norm", group, 1e-6, 2.6e-3, 20);
     gpu_run("group_norm even", group_even, 1e-6, 2.6e-3, 6);
     gpu_run("group_norm shifted", group_shifted, 1e-5, 2.6e-3, 2);
@@ -303,8 +351,6 @@ static void test_norms(void **state)
 static void test_moves(void **state)
 {
     (void)state;
-    gpu_run("rope pairs", in_pairs, 3e-7, 2.6e-3, 25);
-    gpu_run("rope halves", in_halves, 3e-7, 2.6e-3, 25);
     gpu_run("embed_rows", embed, 0.0, 2.6e-3, 15);
     gpu_run("fill_rows", fill, 0.0, 2.6e-3, 15);
     gpu_run("upsample2x", upsample, 0.0, 0.0, 15);
@@ -472,12 +518,68 @@ static void test_joined_weights(void **state)
     }
 }
 
+struct chain {
+    struct dev    *d;
+    struct tensor *x, *h, *w, *y;
+};
+
+static void run_chain(void *ctx)
+{
+    struct chain *c = ctx;
+    size_t        mark = dev_mark(c->d);
+    struct tensor t = dev_new2(c->d, c->x->type, c->x->dim[0], c->w->dim[0]);
+
+    op_linear(c->d, &t, c->x, c->w, NULL);
+    op_silu(c->d, &t);
+    op_add(c->d, c->h, &t);
+    op_copy(c->d, c->y, c->h);
+    dev_reset(c->d, mark);
+}
+
+/* Played from a record: the same bytes as by calls, each time on what lies there now; another key, another record; forgotten: made again. */
+static void test_repeat(void **state)
+{
+    enum { N = 40, C = 64, RUNS = 9 };
+    (void)state;
+    for (int p = PRECISION_F32; p <= PRECISION_BF16; p++) {
+        struct dev   *d = gpu_dev((enum precision)p);
+        struct scene  s = {.d = d, .r = {.state = 8}, .bf16 = p == PRECISION_BF16};
+        struct box   *x = box_new(&s, d->act_type, false, 1.0f, 2, (int64_t[]){N, C}), *w = box_new(&s, d->act_type, false, 1.0f, 2, (int64_t[]){C, C});
+        struct box   *h = box_new(&s, d->act_type, false, 1.0f, 2, (int64_t[]){N, C}), *y = box_out(&s, d->act_type, false, 2, (int64_t[]){N, C});
+        struct chain  c = {d, &x->t, &h->t, &w->t, &y->t};
+        float         start[N * C], calls[RUNS][N * C];
+
+        memcpy(start, h->v, sizeof start);
+        for (int play = 0; play < 2; play++) {
+            const int64_t before = cuda_n_plays(d);
+
+            cuda_only_calls(d, !play);
+            memcpy(h->v, start, sizeof start);
+            box_put(&s, h);
+            for (int i = 0; i < RUNS; i++) {
+                void *key = i == 4 ? &s : (void *)x;
+
+                if (i == 6) dev_forget(d);
+                dev_repeat(d, &key, sizeof key, run_chain, &c);
+                gpu_sync(d);
+                box_get(&s, y);
+                if (play) assert_memory_equal(y->v, calls[i], sizeof calls[i]);
+                else memcpy(calls[i], y->v, sizeof calls[i]);
+            }
+            /* run 0 by calls, 1 2 3 5 played; 4 another key; 6 forgotten, by calls; 7 8 played */
+            assert_int_equal(cuda_n_plays(d) - before, play ? 6 : 0);
+        }
+        for (int i = 0; i < s.n_boxes; i++) free(s.box[i].v);
+        dev_close(d);
+    }
+}
+
 /* An argument chooses tests by name. */
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_elementwise), cmocka_unit_test(test_norms), cmocka_unit_test(test_moves), cmocka_unit_test(test_rgb),
                                        cmocka_unit_test(test_time_embed), cmocka_unit_test(test_reductions), cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_weights), cmocka_unit_test(test_joined_weights)};
+                                       cmocka_unit_test(test_weights), cmocka_unit_test(test_joined_weights), cmocka_unit_test(test_repeat)};
 
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -82,9 +82,50 @@ static void group_large(struct scene *s)
     group_of(s, 300, 301, 3, 8, 0.1f); /* more chunks than are kept apart */
 }
 
+/* Every part of it by chance; h may be y. */
+static void sums(struct scene *s)
+{
+    bool          with_y = dice_range(&s->r, 0, 4), with_h = !with_y || dice_range(&s->r, 0, 3), norm = dice_range(&s->r, 0, 1);
+    bool          gated = dice_range(&s->r, 0, 1), scaled = dice_range(&s->r, 0, 1), over = with_y && dice_range(&s->r, 0, 1);
+    int64_t       n = dice_range(&s->r, 1, 70), c = dice_range(&s->r, 1, 600);
+    struct tensor x = twin_random(s, true, 2.0f, 2, (int64_t[]){n, c}), y = twin_random(s, true, 3.0f, 2, (int64_t[]){n, c});
+    struct tensor h = over ? y : twin_new(s, true, 2, (int64_t[]){n, c});
+    struct tensor wy = twin_weight(s, twin_type(s), 1.0f, 1, &c), wh = twin_weight(s, twin_type(s), 1.0f, 1, &c);
+    struct tensor gate = twin_weight(s, DTYPE_F32, 1.0f, 1, &c), scale = twin_weight(s, DTYPE_F32, 1.0f, 1, &c);
+    double       *sum = s->check ? twin_truth(n * c) : NULL, *out = s->check ? twin_truth(n * c) : NULL;
+
+    for (int64_t i = 0; sum && i < n; i++) {
+        double squares = 0.0, all = 0.0;
+
+        for (int64_t j = 0; j < c; j++) squares += pow(twin_at(&y, i * c + j), 2.0);
+        for (int64_t j = 0; j < c; j++) {
+            double v = twin_at(&y, i * c + j);
+
+            if (norm) v *= twin_at(&wy, j) / sqrt(squares / (double)c + (double)1e-5f);
+            if (gated) v *= twin_at(&gate, j);
+            sum[i * c + j] = twin_at(&x, i * c + j) + (with_y ? v : 0.0);
+            all += sum[i * c + j] * sum[i * c + j];
+        }
+        for (int64_t j = 0; j < c; j++) {
+            out[i * c + j] = sum[i * c + j] / sqrt(all / (double)c + (double)1e-5f) * twin_at(&wh, j) * (scaled ? 1.0 + twin_at(&scale, j) : 1.0);
+        }
+    }
+    op_add_norm(s->d, &x, with_h ? &h : NULL, with_y ? &y : NULL,
+                &(struct add_norm){norm ? &wy : NULL, gated ? &gate : NULL, &wh, scaled ? &scale : NULL, 1e-5f});
+    twin_check(s, "add_norm, the sum", &x, sum);
+    twin_check_gaps(&x);
+    if (with_h) {
+        twin_check(s, "add_norm, its norm", &h, out);
+        twin_check_gaps(&h);
+    } else {
+        free(out);
+    }
+}
+
 static void test_all(void **state)
 {
     (void)state;
+    twin_run(sums, PRECISION_F32, 5e-7, 40);
     twin_run(rms, PRECISION_F32, 5e-7, 30);
     twin_run(layer, PRECISION_F32, 1e-6, 20);
     twin_run(group, PRECISION_F32, 1e-6, 20);
