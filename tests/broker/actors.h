@@ -1,4 +1,4 @@
-/* actors.h - a broker process, and clients and workers who say what the test tells them; for test_broker.c and fakefarm.c.
+/* actors.h - a broker process, and clients and workers who say what the test tells them; for test_broker.c and test_restart.c.
  *
  *   struct farm f; farm_open(&f); farm_start(&f);   struct actor c; actor_open(&c, f.endpoint, ROLE_CLIENT); actor_hello(&c, NULL, 0);
  *   m = actor_ask(&c, &(struct msg){.kind = MSG_JOBS, ...}, MSG_JOBS_OK);   farm_kill(&f); farm_start(&f); ...
