@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <sodium.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -37,6 +38,28 @@ static void test_sha256(void **state)
     sha256_take(&s, digest);
     hex_of(digest, sizeof digest, hex);
     assert_string_equal(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+/* Every length and every cut around the blocks: as libsodium says. */
+static void test_sha256_lengths(void **state)
+{
+    uint8_t     bytes[300], want[SHA256_BYTES], got[SHA256_BYTES];
+    struct dice r = {.state = 7};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)dice_u64(&r);
+    for (size_t len = 0; len <= sizeof bytes; len++) {
+        crypto_hash_sha256(want, bytes, len);
+        for (size_t cut = 0; cut <= len; cut += 1 + len / 70) {
+            struct sha256 s;
+
+            sha256_init(&s);
+            sha256_put(&s, bytes, cut);
+            sha256_put(&s, bytes + cut, len - cut);
+            sha256_take(&s, got);
+            assert_memory_equal(got, want, sizeof want);
+        }
+    }
 }
 
 static void test_crc32c(void **state)
@@ -90,6 +113,6 @@ static void test_random(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sha256), cmocka_unit_test(test_crc32c), cmocka_unit_test(test_hex), cmocka_unit_test(test_random)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sha256), cmocka_unit_test(test_sha256_lengths), cmocka_unit_test(test_crc32c), cmocka_unit_test(test_hex), cmocka_unit_test(test_random)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
