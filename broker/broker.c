@@ -19,6 +19,7 @@
 #include "broker/restore.h"
 
 #define TICK_MS         500
+#define LOOK_MS         50   /* at the free disk, at most so often */
 #define STALL_MS        1000 /* a longer gap between two ticks is forgiven to all workers */
 #define PURGE_MS        60000
 #define JOB_KEEP_MS     (7 * 86400000LL) /* a job wholly collected is remembered this long: its key still answers */
@@ -152,9 +153,13 @@ void broker_put_job(struct journal_req *r, struct job *j, bool only_when_over)
 
 bool broker_disk_low(struct broker *b, uint64_t need_bytes)
 {
-    int64_t free_bytes = file_free_bytes(b->conf.data);
+    int64_t now = now_ms();
 
-    return journal_full(b->journal) || (free_bytes >= 0 && (uint64_t)free_bytes < need_bytes + SPARE_BYTES);
+    if (now - b->looked_ms >= LOOK_MS || !b->looked_ms) { /* asked for every result: the answer of a moment ago will do */
+        b->looked_ms = now;
+        b->free_bytes = file_free_bytes(b->conf.data);
+    }
+    return journal_full(b->journal) || (b->free_bytes >= 0 && (uint64_t)b->free_bytes < need_bytes + SPARE_BYTES);
 }
 
 static const struct {
@@ -259,18 +264,10 @@ static void on_journal(void *ctx, int fd, int64_t now)
     (void)fd;
     journal_reap(b->journal);
     broker_settle(b, now);
-    broker_wake(b, now);
+    broker_news(b, now);
 }
 
 /* ---- time ---- */
-void broker_wake(struct broker *b, int64_t now)
-{
-    struct waiter *w, *next;
-
-    DL_FOREACH_SAFE(b->waiter, w, next)
-        if (broker_waiter_due(b, w, now)) broker_waiter_answer(b, w, now);
-}
-
 static void on_progress_tick(void *ctx, int64_t now)
 {
     broker_wake(ctx, now);

@@ -54,7 +54,9 @@ struct waiter { /* an EVENTS not yet answered */
     uint64_t        correlation;
     struct events   ask;
     int64_t         until_ms;
+    struct job     *job; /* NULL: all */
     struct waiter  *prev, *next;
+    struct waiter  *prev_of_job, *next_of_job;
 };
 
 struct ask { /* one message that came */
@@ -85,7 +87,8 @@ struct broker {
     size_t             n_peers;
     struct session    *session;
     size_t             sessions_max;
-    struct waiter     *waiter;
+    struct waiter     *waiter, *waiter_all; /* utlists: everybody; those who ask for all jobs */
+    size_t             n_waiters;
     struct upload     *upload;
     struct download   *download;
     uint64_t           next_transfer;
@@ -97,6 +100,7 @@ struct broker {
     int64_t            grace_until_ms, tick_ms, purge_ms, stop_by_ms;
     int                pump_timer;
     bool               grace, stopping, closing, drained; /* drained: stopping, and the journal was asked to say when it is through */
+    int64_t            free_bytes, looked_ms; /* on the disk of the data folder, when it was looked at last */
     bool               disk_low; /* seen at the last tick: nothing more is leased, whose result could not be kept */
     int                exit_code;
     struct err         fatal;
@@ -132,7 +136,8 @@ void broker_put_task(struct journal_req *r, const struct task *t);
 void broker_put_job(struct journal_req *r, struct job *j, bool only_when_over); /* over: all its tasks are final */
 void broker_fail(struct broker *b, const struct err *e); /* the disk failed: stop, exit EXIT_DISK */
 void broker_settle(struct broker *b, int64_t now_ms);    /* leases what can be leased */
-void broker_wake(struct broker *b, int64_t now_ms);      /* answers the waiters that have something */
+void broker_wake(struct broker *b, int64_t now_ms);      /* answers all waiters that have something, or waited long enough */
+void broker_news(struct broker *b, int64_t now_ms);      /* after a commit: only those whose jobs have something new */
 struct session *broker_session(struct broker *b, const struct peer *p, const struct route *from); /* NULL: unknown */
 void broker_session_drop(struct broker *b, struct session *s);
 bool broker_lets(struct broker *b, struct ask *a);                              /* its key counts; fills a->account. False: answered */
@@ -151,7 +156,8 @@ void broker_worker_gone(struct broker *b, struct worker *w, const char *why, int
 
 typedef void broker_on_f(struct broker *b, const struct ask *a);
 broker_on_f on_hello, on_bye;                                                                    /* broker_session.c */
-broker_on_f on_submit, on_cancel, on_jobs, on_show, on_events, on_collected, on_workers; /* broker_client.c */
+broker_on_f on_submit, on_cancel, on_jobs, on_show, on_collected, on_workers;            /* broker_client.c */
+broker_on_f on_events;                                                                           /* broker_events.c */
 broker_on_f on_control;                                                                          /* broker_control.c */
 broker_on_f on_worker_hello, on_ready, on_beat, on_failed, on_release;                           /* broker_worker.c */
 broker_on_f on_offer, on_offers;                                                                 /* broker_result.c */
@@ -163,8 +169,7 @@ bool result_take(struct broker *b, struct journal_req *r, const struct offer *o,
 /* The same in a request of its own; RESULT_OK goes to the worker at peer, to. */
 void broker_result(struct broker *b, const struct offer *o, const struct str bytes[PARTS_MAX], struct peer *peer, const struct route *to, int64_t now_ms);
 bool broker_epoch_known(const struct broker *b, uint64_t epoch); /* some lease had it */
-bool broker_waiter_due(struct broker *b, struct waiter *w, int64_t now_ms);
-void broker_waiter_answer(struct broker *b, struct waiter *w, int64_t now_ms); /* and frees it */
+void waiter_drop(struct broker *b, struct waiter *w); /* broker_events.c */
 
 void   info_job(struct broker *b, struct job *j, int64_t now_ms, struct job_info *out); /* strs in b->out */
 size_t info_progress(struct broker *b, const struct job *j, const struct worker *only, const struct session *whose, int64_t now_ms,

@@ -1,7 +1,7 @@
-/* broker_client.c - what clients ask: SUBMIT, CANCEL, JOBS, SHOW, EVENTS, COLLECTED, WORKERS.
+/* broker_client.c - what clients ask: SUBMIT, CANCEL, JOBS, SHOW, COLLECTED, WORKERS.
  * Believes: wire.c checked every bound; what depends on what the broker knows is checked here, and every item once more.
  * Here quotas and admission by client will stand, in on_submit() before anything is made.
- * Not here: FETCH and CREDIT (transfer.c). */
+ * Not here: EVENTS (broker_events.c), FETCH and CREDIT (transfer.c). */
 #include "broker/broker.h"
 
 #include <assert.h>
@@ -299,106 +299,6 @@ void on_workers(struct broker *b, const struct ask *a)
         m.workers_ok.n_workers++;
     }
     broker_reply(b, a, &m);
-}
-
-/* ---- EVENTS ---- */
-/* As book_events(); of all jobs, those that s sees: the cursor moves over the others, so that they are looked at once. */
-static size_t events_of(struct broker *b, const struct session *s, const struct job *j, uint64_t *cursor, struct task **task, size_t cap)
-{
-    size_t   n, n_seen = 0;
-    uint64_t next = *cursor;
-
-    do {
-        *cursor = next;
-        n = book_events(&b->book, j, *cursor, task, cap, &next);
-        for (size_t i = 0; i < n; i++)
-            if (j || session_sees(s, task_job(task[i]))) task[n_seen++] = task[i];
-    } while (n && !n_seen);
-    *cursor = next;
-    return n_seen;
-}
-
-static bool news(struct broker *b, struct waiter *w, const struct job *j)
-{
-    struct task *task[EVENTS_MAX];
-    uint64_t     cursor = w->ask.cursor;
-
-    if (j || w->session->rank == KEY_ADMIN) return book_news(&b->book, j, w->ask.cursor);
-    if (events_of(b, w->session, NULL, &cursor, task, EVENTS_MAX)) return true;
-    w->ask.cursor = cursor;
-    return false;
-}
-
-bool broker_waiter_due(struct broker *b, struct waiter *w, int64_t now_ms)
-{
-    const struct job *j = w->ask.job ? book_find(&b->book, w->ask.job) : NULL;
-    uint64_t          tick = j ? j->tick : b->book.tick;
-
-    if (now_ms >= w->until_ms || w->ask.cursor > b->book.seq || (w->ask.job && !j)) return true;
-    if (news(b, w, j)) return true;
-    return tick > w->session->tick_seen && now_ms - w->session->answered_ms >= PROGRESS_MS;
-}
-
-/* Small parts of a result that are in memory come with its event. */
-static void ride(struct broker *b, const struct task *t, size_t most_bytes, size_t *left_bytes, struct task_info *out)
-{
-    for (size_t i = 0; i < out->n_parts && most_bytes; i++) {
-        struct str bytes = out->part[i].size_bytes <= most_bytes ? store_peek(&b->store, &out->part[i], t->out->home[i]) : (struct str){0};
-
-        if (bytes.len > *left_bytes) continue;
-        out->bytes[i] = bytes;
-        *left_bytes -= bytes.len;
-    }
-}
-
-void broker_waiter_answer(struct broker *b, struct waiter *w, int64_t now_ms)
-{
-    struct session *s = w->session;
-    struct job     *j = w->ask.job ? book_find(&b->book, w->ask.job) : NULL;
-    struct msg      m = {.kind = MSG_EVENTS_OK, .correlation = w->correlation};
-    size_t          cap = w->ask.limit < EVENTS_MAX ? w->ask.limit : EVENTS_MAX;
-    struct task    *task[EVENTS_MAX];
-    size_t          left_bytes = BULK_MAX_BYTES / 2; /* the events themselves take the other half at most */
-
-    arena_reset(&b->out, 0);
-    m.events_ok.event = arena_array(&b->out, EVENTS_MAX, sizeof *m.events_ok.event);
-    m.events_ok.progress = arena_array(&b->out, WORKERS_MAX, sizeof *m.events_ok.progress);
-    memcpy(m.events_ok.store, journal_store(b->journal), KEY_BYTES);
-    m.events_ok.next_cursor = w->ask.cursor;
-    m.events_ok.n_events = events_of(b, s, j, &m.events_ok.next_cursor, task, cap);
-    for (size_t i = 0; i < m.events_ok.n_events; i++) {
-        task_describe(task[i], &m.events_ok.event[i]);
-        ride(b, task[i], w->ask.inline_bytes, &left_bytes, &m.events_ok.event[i]);
-    }
-    m.events_ok.n_progress = info_progress(b, j, NULL, s, now_ms, m.events_ok.progress, WORKERS_MAX);
-    if (j) info_job(b, j, now_ms, &m.events_ok.job);
-    broker_send(b, s->peer, &s->route, &m);
-    s->answered_ms = now_ms;
-    s->tick_seen = b->book.tick;
-    s->n_waiters--;
-    DL_DELETE(b->waiter, w);
-    free(w);
-}
-
-void on_events(struct broker *b, const struct ask *a)
-{
-    const struct events *q = &a->m->events;
-    struct waiter       *w;
-
-    if (q->job && !broker_job(b, a, q->job)) {
-        broker_error(b, a, WIRE_NOT_FOUND, 0, "there is no job %" PRIu64, q->job);
-        return;
-    }
-    if (a->session->n_waiters >= WAITERS_PER_SESSION) {
-        broker_error(b, a, WIRE_BUSY, 1000, "%d EVENTS of this connection wait already", WAITERS_PER_SESSION);
-        return;
-    }
-    w = calloc(1, sizeof *w);
-    if (!w) abort();
-    *w = (struct waiter){.session = a->session, .correlation = a->m->correlation, .ask = *q, .until_ms = a->now_ms + q->wait_ms};
-    DL_APPEND(b->waiter, w);
-    a->session->n_waiters++;
-    if (broker_waiter_due(b, w, a->now_ms)) broker_waiter_answer(b, w, a->now_ms);
 }
 
 /* ---- COLLECTED ---- */

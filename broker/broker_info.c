@@ -96,6 +96,7 @@ size_t info_progress(struct broker *b, const struct job *j, const struct worker 
     struct grant  *g;
     size_t         n = 0;
 
+    if (j && !j->n[TASK_RUNNING]) return 0;
     DL_FOREACH(b->roster.worker, w)
     {
         if (only && w != only) continue;

@@ -37,9 +37,7 @@ void broker_session_drop(struct broker *b, struct session *s)
 
     DL_FOREACH_SAFE(b->waiter, w, next)
     {
-        if (w->session != s) continue;
-        DL_DELETE(b->waiter, w);
-        free(w);
+        if (w->session == s) waiter_drop(b, w);
     }
     download_forget(b, s);
     HASH_DEL(b->session, s);

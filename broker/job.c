@@ -107,6 +107,10 @@ void book_durable(struct book *b, uint64_t seq)
 
         if (final(c->from)) c->job->n_shown[c->from]--;
         if (final(c->to)) c->job->n_shown[c->to]++;
+        if (c->job->in_news) continue;
+        c->job->in_news = true;
+        c->job->next_news = b->news;
+        b->news = c->job;
     }
 }
 
@@ -204,11 +208,26 @@ static void batch_free(struct batch *c)
     free(c);
 }
 
+struct job *book_news_take(struct book *b)
+{
+    struct job *j = b->news;
+
+    if (!j) return NULL;
+    b->news = j->next_news;
+    j->next_news = NULL;
+    j->in_news = false;
+    return j;
+}
+
 static void job_free(struct book *b, struct job *j)
 {
+    struct job **at = &b->news;
+
     struct batch *c, *next_batch;
     struct lane  *l, *next_lane;
 
+    while (j->in_news && *at != j) at = &(*at)->next_news;
+    if (j->in_news) *at = j->next_news;
     share_leave(b, j);
     HASH_DELETE(by_id, b->by_id, j);
     HASH_DELETE(by_key, b->by_key, j);

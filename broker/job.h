@@ -34,6 +34,7 @@ _Static_assert(JOB_TASKS_MAX <= 1 << TASK_INDEX_BITS, "a task's index must fit i
 struct job;
 struct batch;
 struct grant;
+struct waiter;
 struct worker;
 
 /* One client's tasks of one class: what gets a part of the farm. Owned by the book, ordered by queue.c. */
@@ -131,6 +132,9 @@ struct job {
     struct share    *share;
     struct event_log log;
     uint64_t         tick; /* book.tick of its last progress */
+    struct waiter   *waiter;    /* broker_events.c: who waits for news of it */
+    struct job      *next_news; /* in book.news */
+    bool             in_news;
     int64_t          recent_ms[RECENT];
     uint64_t         n_recent;
     UT_hash_handle   by_id, by_key;
@@ -151,6 +155,7 @@ struct book {
     struct event_log log;
     struct change   *change;
     size_t           change_at, n_change, change_cap;
+    struct job      *news; /* jobs with changes that became durable since book_news_take() */
 };
 
 void book_init(struct book *b, uint64_t next_job, uint64_t seq);
@@ -188,6 +193,7 @@ void        task_describe(const struct task *t, struct task_info *out);
 /* Events after cursor of one job (NULL: all), oldest first, durable ones only: n <= cap; *next is the cursor behind them. */
 size_t book_events(const struct book *b, const struct job *j, uint64_t cursor, struct task **out, size_t cap, uint64_t *next);
 bool   book_news(const struct book *b, const struct job *j, uint64_t cursor); /* would book_events() give any? */
+struct job *book_news_take(struct book *b); /* each job with new events once; NULL: no more */
 
 void  job_completed(struct job *j, int64_t now_ms); /* for its rate */
 float job_rate(const struct job *j, int64_t now_ms); /* images per second lately; 0: not known */

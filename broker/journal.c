@@ -17,6 +17,8 @@
 #include "broker/journal_db.h"
 
 #define FULL_RETRY_MS         500
+#define FIRST_BLOCK_BYTES     1024
+#define BLOCK_BYTES           16384
 #define RESULT_READ_MAX_BYTES PART_MAX_BYTES
 
 struct list {
@@ -49,11 +51,11 @@ static void list_put(struct list *l, struct journal_req *r)
 
 static void req_free(struct journal_req *r)
 {
-    struct op *o, *next;
+    struct block *k, *next;
 
-    for (o = r->op; o; o = next) {
-        next = o->next;
-        free(o);
+    for (k = r->block; k; k = next) {
+        next = k->next;
+        free(k);
     }
     buf_release(&r->bytes);
     free(r);
@@ -325,9 +327,21 @@ void *journal_ctx(const struct journal_req *r)
 
 static struct op *op_new(struct journal_req *r, enum op_kind kind, size_t mem_bytes)
 {
-    struct op *o = calloc(1, sizeof *o + mem_bytes + 1);
+    size_t        need = (sizeof(struct op) + mem_bytes + 1 + 15) & ~(size_t)15;
+    struct block *k = r->block;
+    struct op    *o;
 
-    if (!o) abort();
+    if (!k || k->cap - k->used < need) { /* a request of one row is small, one of many takes few blocks */
+        size_t cap = k ? BLOCK_BYTES : FIRST_BLOCK_BYTES;
+
+        if (cap < need) cap = need;
+        k = malloc(sizeof *k + cap);
+        if (!k) abort();
+        *k = (struct block){.next = r->block, .cap = cap};
+        r->block = k;
+    }
+    o = memset(k->mem + k->used, 0, sizeof *o);
+    k->used += need;
     o->kind = kind;
     if (r->op_last)
         r->op_last->next = o;

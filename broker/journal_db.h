@@ -24,8 +24,15 @@ struct op {
     char       mem[];
 };
 
+struct block { /* memory of a request's ops */
+    struct block *next;
+    size_t        used, cap;
+    _Alignas(16) char mem[];
+};
+
 struct journal_req {
     enum journal_mode   mode;
+    struct block       *block; /* the one in use first */
     journal_done_f     *done;
     journal_read_f     *read; /* instead: a result row is wanted */
     uint64_t            row;

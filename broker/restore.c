@@ -210,7 +210,7 @@ void restore_purge(struct broker *b, int64_t wall, int64_t keep_ms)
 
     HASH_ITER(by_id, b->book.by_id, j, next)
     {
-        bool images = false;
+        bool images = j->waiter != NULL;
 
         if (j->n_known != j->n_tasks && !j->canceled) continue;
         if (j->n[TASK_QUEUED] + j->n[TASK_RUNNING] || j->n[TASK_DONE] != j->n_collected || wall - j->changed_wall_ms < keep_ms) continue;

@@ -105,7 +105,7 @@ int wire_pack(const struct msg *m, struct buf *head, struct buf *body, struct er
         rc = err_set(e, ERR_LIMIT, "%s takes more than %u bytes to pack", msg_kind_name(m->kind), MSG_ARENA_BYTES);
         goto done;
     }
-    { /* check what will be read at the other side: sentences have been cleaned by now */
+    if (msg_check(m, e)) { /* what will be read at the other side may be right all the same: sentences have been cleaned by now */
         struct msg twin = {.kind = m->kind};
         if ((rc = row->unpack(p, &scratch, &twin, e))) goto done;
         if (m->kind == MSG_CHUNK) twin.chunk.bytes = m->chunk.bytes;
