@@ -42,8 +42,8 @@ struct session { /* one connection that said HELLO */
     enum key_role  rank;                        /* without keys: KEY_ADMIN */
     bool           keyed;
     uint8_t        user[CURVE_BYTES]; /* keyed: its public key */
-    int64_t        seen_ms, answered_ms;
-    uint64_t       tick_seen; /* book.tick of the last EVENTS_OK */
+    int64_t        seen_ms, progress_ms; /* progress was told last */
+    uint64_t       tick_seen; /* book.tick then */
     size_t         n_waiters, n_downloads;
     struct worker *worker; /* ROLE_WORKER */
     UT_hash_handle hh;

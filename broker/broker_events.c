@@ -40,6 +40,11 @@ static bool news(struct broker *b, struct waiter *w, const struct job *j)
     return false;
 }
 
+static bool progress_due(const struct broker *b, const struct session *s, int64_t now_ms)
+{
+    return now_ms - s->progress_ms >= PROGRESS_MS * (1 + (int64_t)b->n_waiters / CROWD);
+}
+
 /* Is it to be answered now? */
 static bool due(struct broker *b, struct waiter *w, int64_t now_ms)
 {
@@ -48,7 +53,7 @@ static bool due(struct broker *b, struct waiter *w, int64_t now_ms)
 
     if (now_ms >= w->until_ms || w->ask.cursor > b->book.seq || (w->ask.job && !j)) return true;
     if (news(b, w, j)) return true;
-    return tick > w->session->tick_seen && now_ms - w->session->answered_ms >= PROGRESS_MS * (1 + (int64_t)b->n_waiters / CROWD);
+    return tick > w->session->tick_seen && progress_due(b, w->session, now_ms);
 }
 
 void waiter_drop(struct broker *b, struct waiter *w)
@@ -81,6 +86,7 @@ static void answer(struct broker *b, struct waiter *w, int64_t now_ms)
     size_t          cap = w->ask.limit < EVENTS_MAX ? w->ask.limit : EVENTS_MAX;
     struct task    *task[EVENTS_MAX];
     size_t          n_running = j && j->n[TASK_RUNNING] < WORKERS_MAX ? j->n[TASK_RUNNING] : WORKERS_MAX;
+    bool            progress = progress_due(b, s, now_ms); /* in a flood of events not with each of them */
     size_t          left_bytes = BULK_MAX_BYTES / 2; /* the events themselves take the other half at most */
 
     arena_reset(&b->out, 0);
@@ -88,16 +94,18 @@ static void answer(struct broker *b, struct waiter *w, int64_t now_ms)
     m.events_ok.next_cursor = w->ask.cursor;
     m.events_ok.n_events = events_of(b, s, j, &m.events_ok.next_cursor, task, cap);
     m.events_ok.event = arena_array(&b->out, m.events_ok.n_events, sizeof *m.events_ok.event); /* made as large as they are: they are zeroed first */
-    m.events_ok.progress = arena_array(&b->out, n_running, sizeof *m.events_ok.progress);
     for (size_t i = 0; i < m.events_ok.n_events; i++) {
         task_describe(task[i], &m.events_ok.event[i]);
         ride(b, task[i], w->ask.inline_bytes, &left_bytes, &m.events_ok.event[i]);
     }
-    m.events_ok.n_progress = info_progress(b, j, NULL, s, now_ms, m.events_ok.progress, n_running);
+    if (progress) {
+        m.events_ok.progress = arena_array(&b->out, n_running, sizeof *m.events_ok.progress);
+        m.events_ok.n_progress = info_progress(b, j, NULL, s, now_ms, m.events_ok.progress, n_running);
+        s->progress_ms = now_ms;
+        s->tick_seen = b->book.tick;
+    }
     if (j) info_job(b, j, now_ms, &m.events_ok.job);
     broker_send(b, s->peer, &s->route, &m);
-    s->answered_ms = now_ms;
-    s->tick_seen = b->book.tick;
     waiter_drop(b, w);
 }
 
