@@ -146,7 +146,7 @@ void broker_put_job(struct journal_req *r, struct job *j, bool only_when_over)
     j->changed_wall_ms = wall_ms();
     row = (struct job_row){.job = j->id, .name = str_of(j->name), .model = str_of(j->model), .n_tasks = j->n_tasks,
                            .created_wall_ms = j->created_wall_ms, .changed_wall_ms = j->changed_wall_ms, .canceled = j->canceled,
-                           .client = str_of(j->share->key.client), .job_class = j->share->key.job_class};
+                           .client = str_of(j->share->key.client), .job_class = j->share->key.job_class, .deadline_ms = j->deadline_ms};
     memcpy(row.key, j->key, KEY_BYTES);
     journal_put_job(r, &row);
 }
@@ -293,7 +293,7 @@ static void expire(struct broker *b, int64_t now)
         log_warn("budget_passed", "task=%" PRIu64 " worker=\"%s\"", g->task_id, w->name);
         if (!r) r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
         t->avoid = w->id;
-        broker_unlease(b, t, true);
+        broker_ungrant(b, g, true);
         broker_requeue(b, r, t, 0, now);
     }
     if (b->grace && now >= b->grace_until_ms) {
@@ -303,9 +303,15 @@ static void expire(struct broker *b, int64_t now)
             struct task *t = g->task;
 
             if (!r) r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
-            broker_unlease(b, t, false);
+            broker_ungrant(b, g, false);
             broker_requeue(b, r, t, 0, now);
         }
+    }
+    for (struct job *j = b->book.due, *next_due; j; j = next_due) {
+        next_due = j->next_due;
+        if (now < j->due_ms) continue;
+        if (!r) r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
+        broker_job_expire(b, r, j);
     }
     if (r) broker_commit(b, r);
     HASH_ITER(hh, b->session, s, next_session)
@@ -333,9 +339,12 @@ static void on_tick(void *ctx, int64_t now)
     b->stats.handshakes_failed = 0;
     for (size_t i = 0; i < b->n_peers; i++) b->stats.handshakes_failed += peer_n_refused(b->peer[i]);
     expire(b, now);
+    queue_age(&b->queue);
     if (now >= b->purge_ms) {
         b->purge_ms = now + PURGE_MS;
         restore_purge(b, wall_ms(), JOB_KEEP_MS);
+        tenants_sweep(&b->book.tenant, now);
+        standing_sweep(&b->roster.standing, now);
     }
     restore_expire(b, wall_ms());
     broker_settle(b, now);
@@ -399,7 +408,7 @@ int broker_open(struct broker **out, const struct broker_conf *c, struct err *e)
 
     if (!b) return err_set(e, ERR_NOMEM, "no memory for a broker");
     b->conf = *c;
-    b->tick_ms = now;
+    b->tick_ms = b->queue.now_ms = now;
     b->purge_ms = now + PURGE_MS;
     if ((rc = arena_init(&b->in, "message", MSG_ARENA_BYTES)) || (rc = arena_init(&b->out, "answer", MSG_ARENA_BYTES))) {
         err_set(e, rc, "no memory for messages");
@@ -469,6 +478,8 @@ void broker_close(struct broker *b)
         DL_FOREACH_SAFE(w->grant, g, next_grant) grant_free(&b->roster, g);
         roster_drop(&b->roster, w);
     }
+    standing_release(&b->roster.standing);
+    rates_release(&b->rates);
     book_release(&b->book);
     store_release(&b->store);
     loop_free(b->loop);

@@ -3,11 +3,10 @@
  *   broker_open(&b, &conf, &e); code = broker_run(b, &e); broker_close(b); peer_shutdown();
  *
  * One loop thread owns everything here; the journal's thread sees only requests. Rooms behind this header: broker.c (start, loop,
- * promises), broker_session.c (HELLO, keys), broker_lease.c (dispatch), broker_client.c, broker_worker.c and broker_result.c (one handler per message kind), broker_control.c (requeue, drain), broker_info.c (job_info, task_info and
+ * promises), broker_session.c (HELLO, keys), broker_lease.c (leases: given, hedged, called back), broker_client.c, broker_worker.c and broker_result.c (one handler per message kind), broker_control.c (requeue, drain, pause), broker_info.c (job_info, task_info and
  * progress for people), transfer.c (uploads and downloads), restore.c (from the journal at the start; what time takes away).
  * The pattern of every handler that changes something: move the memory (task_move), put the rows into one journal request, and let the
- * promise - the answer - leave when that request is durable. Memory runs ahead of the disk; what is shown does not (book_durable).
- * Here, too, later: quotas, hedging (dispatch.c). */
+ * promise - the answer - leave when that request is durable. Memory runs ahead of the disk; what is shown does not (book_durable). */
 #ifndef BROKER_BROKER_H
 #define BROKER_BROKER_H
 
@@ -80,6 +79,7 @@ struct broker {
     struct queue       queue;
     struct roster      roster;
     struct store       store;
+    struct rates       rates;
     struct journal    *journal;
     struct syncer     *syncer;
     struct loop       *loop;
@@ -101,6 +101,8 @@ struct broker {
     int                pump_timer;
     bool               grace, stopping, closing, drained; /* drained: stopping, and the journal was asked to say when it is through */
     int64_t            free_bytes, looked_ms; /* on the disk of the data folder, when it was looked at last */
+    bool               paused;   /* the whole farm: nothing is leased */
+    int64_t            hedge_ms; /* not before: looking for hedges costs */
     bool               disk_low; /* seen at the last tick: nothing more is leased, whose result could not be kept */
     int                exit_code;
     struct err         fatal;
@@ -147,10 +149,16 @@ struct job  *broker_job(struct broker *b, const struct ask *a, uint64_t id);    
 struct task *broker_task(struct broker *b, const struct ask *a, uint64_t id);
 bool broker_disk_low(struct broker *b, uint64_t need_bytes);
 
-/* Leaves RUNNING: the grant is revoked when its worker still has it (told to stop), else freed. */
+/* One lease ends: it is revoked when its worker still has it (and is told to stop), else freed. The task's other one goes on, if there is one. */
+void broker_ungrant(struct broker *b, struct grant *g, bool tell_worker);
+/* All leases of a RUNNING task end. */
 void broker_unlease(struct broker *b, struct task *t, bool tell_worker);
-/* Back to QUEUED after delay_ms, at the front; or FAILED with the last words when it was leased too often. */
+/* What of the job waits has passed its deadline: EXPIRED. */
+void broker_job_expire(struct broker *b, struct journal_req *r, struct job *j);
+/* Back to QUEUED after delay_ms, at the front; or FAILED with the last words when it was leased too often; or EXPIRED. Not while a lease of it goes on: then
+ * only its row is written. */
 void broker_requeue(struct broker *b, struct journal_req *r, struct task *t, int64_t delay_ms, int64_t now_ms);
+void broker_quarantined(struct broker *b, const struct worker *w); /* it was, just now: counted and said */
 void broker_task_failed(struct broker *b, struct journal_req *r, struct task *t, struct str text);
 void broker_worker_gone(struct broker *b, struct worker *w, const char *why, int64_t now_ms); /* its leases go back; w is freed */
 
@@ -172,6 +180,7 @@ bool broker_epoch_known(const struct broker *b, uint64_t epoch); /* some lease h
 void waiter_drop(struct broker *b, struct waiter *w); /* broker_events.c */
 
 void   info_job(struct broker *b, struct job *j, int64_t now_ms, struct job_info *out); /* strs in b->out */
+struct str info_worker(struct broker *b, const struct worker *w, int64_t now_ms); /* why it gets nothing; in b->out */
 size_t info_progress(struct broker *b, const struct job *j, const struct worker *only, const struct session *whose, int64_t now_ms,
                      struct progress *out, size_t cap); /* of jobs that whose sees */
 

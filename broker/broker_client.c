@@ -39,6 +39,12 @@ static void on_submitted(void *ctx, int rc, const struct err *e)
         s->batch->durable = true;
         book_durable(&b->book, s->seq);
         for (uint32_t i = 0; i < s->batch->n_tasks; i++) queue_push(&b->queue, &s->batch->task[i]);
+        if (s->batch->job->overdue) {
+            struct journal_req *r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
+
+            broker_job_expire(b, r, s->batch->job);
+            broker_commit(b, r);
+        }
         broker_send(b, s->peer, &s->to, &s->ok);
     } else if (rc == ERR_LIMIT) {
         struct msg busy = {.kind = MSG_ERROR, .correlation = s->ok.correlation,
@@ -113,6 +119,24 @@ static void write_batch(struct broker *b, const struct ask *a, struct batch *c, 
     journal_send(b->journal, r);
 }
 
+/* May this client add so much, and has the farm room for it? False: answered, with when to ask again. */
+static bool admitted(struct broker *b, const struct ask *a, uint32_t n_tasks)
+{
+    struct tenant *t = tenants_get(&b->book.tenant, str_of(a->session->account), &b->book.quota);
+    struct err     e = {0};
+    uint32_t       retry_ms;
+
+    if (b->book.n_open + n_tasks > b->conf.farm_queued) {
+        broker_error(b, a, WIRE_BUSY, 5000, "%" PRIu64 " images wait on this farm, and %" PRIu64 " may: it takes no more just now", b->book.n_open,
+                     b->conf.farm_queued);
+        return false;
+    }
+    if (tenant_admit(t, (uint32_t)a->m->submit.n_items, n_tasks, a->now_ms, &retry_ms, &e) == 0) return true;
+    b->stats.quotas_hit++;
+    broker_error(b, a, WIRE_QUOTA, retry_ms, "%s", e.text);
+    return false;
+}
+
 void on_submit(struct broker *b, const struct ask *a)
 {
     const struct submit *s = &a->m->submit;
@@ -150,10 +174,12 @@ void on_submit(struct broker *b, const struct ask *a)
     } else if (broker_disk_low(b, bytes.len)) {
         b->stats.submits_refused++;
         broker_error(b, a, WIRE_BUSY, 5000, "the broker's disk is full: no new work is taken");
-    } else {
+    } else if (admitted(b, a, n_tasks)) {
         if (!j) {
             j = book_job(&b->book, s->key, s->name, s->n_tasks, wall_ms());
             book_share(&b->book, j, str_of(a->session->account), s->job_class);
+            j->deadline_ms = s->deadline_ms;
+            if (j->deadline_ms) book_due(&b->book, j, a->now_ms + (int64_t)j->deadline_ms);
         }
         c = job_batch(j, s->first_task, n_tasks, sha256, &same);
         if (!c) {
@@ -178,6 +204,22 @@ static bool batches_durable(const struct job *j)
     for (const struct batch *c = j->batch; c; c = c->next)
         if (!c->durable) return false;
     return true;
+}
+
+/* Its workers stop at their next step; until they say so, the job counts them. */
+static void cancel_leases(struct broker *b, struct task *t)
+{
+    struct grant *g[2] = {t->grant, t->hedge};
+    struct job   *j = task_job(t);
+
+    for (int i = 0; i < 2; i++) {
+        if (!g[i]) continue;
+        if (g[i]->worker && g[i]->sent) { /* else it is freed here: nobody has it */
+            g[i]->canceling = j;
+            j->n_canceling++;
+        }
+        broker_ungrant(b, g[i], true);
+    }
 }
 
 void on_cancel(struct broker *b, const struct ask *a)
@@ -206,7 +248,7 @@ void on_cancel(struct broker *b, const struct ask *a)
             if (t->state == TASK_RUNNING) {
                 ok.cancel_ok.n_canceling++;
                 upload_forget(b, task_id(t), NULL);
-                broker_unlease(b, t, true);
+                cancel_leases(b, t);
             } else {
                 ok.cancel_ok.n_canceled++;
                 queue_remove(&b->queue, t);
@@ -293,7 +335,8 @@ void on_workers(struct broker *b, const struct ask *a)
         *i = (struct worker_info){.name = str_of(w->name), .device = str_of(w->device), .about = str_of(w->about), .version = str_of(w->version),
                                   .state = str_of(worker_state(w, a->now_ms)), .model = w->model, .n_models = w->n_models,
                                   .capacity = w->capacity, .n_held = w->n_held, .n_done = w->n_done, .n_failed = w->n_failed,
-                                  .ms_per_image = w->ms_per_image, .silent_ms = a->now_ms - w->seen_ms};
+                                  .ms_per_image = w->ms_per_image, .silent_ms = a->now_ms - w->seen_ms,
+                                  .max_batch = w->max_batch, .why = info_worker(b, w, a->now_ms)};
         i->progress = arena_array(&b->out, LEASES_MAX, sizeof *i->progress);
         i->n_progress = i->progress ? info_progress(b, NULL, w, a->session, a->now_ms, i->progress, LEASES_MAX) : 0;
         m.workers_ok.n_workers++;
@@ -316,6 +359,7 @@ void on_collected(struct broker *b, const struct ask *a)
         ok.collected_ok.n_known++;
         if (t->out->collected_wall_ms) continue;
         t->out->collected_wall_ms = wall;
+        task_job(t)->share->tenant->kept_bytes -= outcome_bytes(t->out);
         task_job(t)->n_collected++;
         broker_put_task(r, t);
         if (task_job(t)->n_collected == task_job(t)->n_tasks) broker_put_job(r, task_job(t), true);

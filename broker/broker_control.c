@@ -1,10 +1,10 @@
-/* broker_control.c - what people decide: failed images once more, a worker drained.
- * Believes: gate.c let by who may decide; a client's key only over its own jobs. Requeueing is durable before its answer; draining is
- * not durable: it lasts as long as the worker's process and this one. Not here: CANCEL (broker_client.c). */
+/* broker_control.c - what people decide: failed images once more, a worker drained, a client or the farm paused.
+ * Believes: gate.c let by who may decide; a client's key only over its own jobs. All of it is durable before its answer, and holds by
+ * name until somebody decides otherwise: through restarts of the broker and of the worker. Not here: CANCEL (broker_client.c). */
 #include "broker/broker.h"
 
 #include <inttypes.h>
-#include <utlist.h>
+#include <string.h>
 
 static uint32_t requeue(struct broker *b, struct journal_req *r, struct job *j, const struct control_ask *q)
 {
@@ -17,6 +17,8 @@ static uint32_t requeue(struct broker *b, struct journal_req *r, struct job *j, 
             if (t->state != TASK_FAILED || (q->one && t->index != q->index)) continue;
             t->leases = t->crashes = t->transients = t->nans = 0;
             t->avoid = 0;
+            t->solo = t->recalled = false;
+            memset(t->out->crashed, 0, sizeof t->out->crashed);
             task_move(&b->book, t, TASK_QUEUED);
             queue_push(&b->queue, t);
             broker_put_task(r, t);
@@ -44,6 +46,10 @@ static void on_requeue(struct broker *b, const struct ask *a)
         broker_error(b, a, WIRE_CONFLICT, 0, "job %" PRIu64 " was canceled: submit its images again", j->id);
         return;
     }
+    if (j->overdue) {
+        broker_error(b, a, WIRE_CONFLICT, 0, "the deadline of job %" PRIu64 " has passed: submit its images again", j->id);
+        return;
+    }
     r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
     ok.control_ok.n = requeue(b, r, j, q);
     broker_put_job(r, j, false);
@@ -55,30 +61,64 @@ static void on_requeue(struct broker *b, const struct ask *a)
 static void on_drain(struct broker *b, const struct ask *a)
 {
     const struct control_ask *q = &a->m->control;
-    struct msg            ok = {.kind = MSG_CONTROL_OK};
-    struct worker        *w;
-    bool                  known = false;
+    bool                      on = q->verb == CONTROL_DRAIN;
+    struct standing          *s = standing_find(b->roster.standing, q->worker);
+    struct msg                ok = {.kind = MSG_CONTROL_OK};
+    struct journal_req       *r;
 
-    DL_FOREACH(b->roster.worker, w)
-    {
-        if (!str_eq(str_of(w->name), q->worker)) continue;
-        known = true;
-        ok.control_ok.n += w->drained != (q->verb == CONTROL_DRAIN);
-        w->drained = q->verb == CONTROL_DRAIN;
-        log_info("drain", "worker=\"%s\" drained=%d held=%u client=\"%s\"", w->name, w->drained, w->n_held, a->session->name);
-    }
-    if (!known) {
+    if (!s) {
         broker_error(b, a, WIRE_NOT_FOUND, 0, "there is no worker \"%.*s\": zfarm workers lists them", (int)q->worker.len, q->worker.at);
         return;
     }
+    r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
+    ok.control_ok.n = s->drained == on ? 0 : s->n_workers ? (uint32_t)s->n_workers : 1;
+    s->drained = on;
+    journal_put_setting(r, SETTING_WORKER_DRAINED, q->worker, on);
+    log_info("drain", "worker=\"%s\" drained=%d client=\"%s\"", s->name, on, a->session->name);
+    standing_drop(&b->roster.standing, s, a->now_ms);
     b->book.tick++;
-    broker_reply(b, a, &ok);
+    broker_promise(r, a, &ok);
+    broker_commit(b, r);
+}
+
+/* All work of one client, or of all, waits; what runs is finished. */
+static void on_pause(struct broker *b, const struct ask *a)
+{
+    const struct control_ask *q = &a->m->control;
+    bool                      on = q->verb == CONTROL_PAUSE;
+    struct tenant            *t = q->client.len ? tenants_find(b->book.tenant, q->client) : NULL;
+    struct msg                ok = {.kind = MSG_CONTROL_OK};
+    struct journal_req       *r;
+    struct share             *s, *next;
+
+    if (a->session->rank != KEY_ADMIN && !str_eq(q->client, str_of(a->session->account))) {
+        b->stats.denied++;
+        broker_error(b, a, WIRE_DENIED, 0, "%s may pause its own work only: others are for admins", a->session->account);
+        return;
+    }
+    if (q->client.len && !t) {
+        broker_error(b, a, WIRE_NOT_FOUND, 0, "client \"%.*s\" has nothing here: zfarm jobs --json names the clients", (int)q->client.len, q->client.at);
+        return;
+    }
+    r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
+    ok.control_ok.n = (t ? t->paused : b->paused) != on;
+    *(t ? &t->paused : &b->paused) = on;
+    journal_put_setting(r, t ? SETTING_CLIENT_PAUSED : SETTING_FARM_PAUSED, q->client, on);
+    HASH_ITER(hh, b->book.share, s, next)
+        if (s->tenant == t) queue_park(&b->queue, s, on);
+    log_info("pause", "paused=%d client=\"%s\" by=\"%s\"", on, t ? t->name : "", a->session->name);
+    b->book.tick++;
+    broker_promise(r, a, &ok);
+    broker_commit(b, r);
 }
 
 void on_control(struct broker *b, const struct ask *a)
 {
-    if (a->m->control.verb == CONTROL_REQUEUE)
-        on_requeue(b, a);
-    else
-        on_drain(b, a);
+    switch (a->m->control.verb) {
+    case CONTROL_REQUEUE: on_requeue(b, a); return;
+    case CONTROL_DRAIN:
+    case CONTROL_UNDRAIN: on_drain(b, a); return;
+    case CONTROL_PAUSE:
+    case CONTROL_RESUME: on_pause(b, a); return;
+    }
 }

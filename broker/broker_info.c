@@ -7,47 +7,67 @@
 #include <string.h>
 #include <utlist.h>
 
-/* Milliseconds per image of the workers that have the job's models: their mean, and how many there are. */
-static uint32_t measured(const struct broker *b, const struct job *j, uint32_t *n_workers)
+/* Images of this job that the farm would make in a second if it had nothing else to do: the sum over its workers of what is measured. */
+static double whole_farm_per_s(const struct broker *b, const struct job *j)
 {
     struct worker *w;
-    uint64_t       sum = 0, n_known = 0;
+    double         sum = 0;
+    uint32_t       cost = j->n[TASK_QUEUED] + j->n[TASK_RUNNING] ? (uint32_t)(j->cost_left / (j->n[TASK_QUEUED] + j->n[TASK_RUNNING])) : 1;
 
-    *n_workers = 0;
     DL_FOREACH(b->roster.worker, w)
     {
-        bool serves = false;
+        double ms = 0;
 
-        for (const struct lane *l = j->lane; l && !serves; l = l->sister) serves = worker_has(w, dispatch_model(l, &b->roster));
-        if (!serves || !w->capacity) continue;
-        ++*n_workers;
-        sum += w->ms_per_image;
-        n_known += w->ms_per_image != 0;
+        if (!w->capacity || w->standing->drained) continue;
+        for (const struct lane *l = j->lane; l && ms <= 0; l = l->sister) {
+            struct str model = dispatch_model(l, &b->roster);
+
+            if (worker_has(w, model)) ms = rates_ms(&b->rates, worker_kind(w), model, cost ? cost : 1);
+        }
+        if (ms > 0) sum += 1000 / ms;
     }
-    return n_known ? (uint32_t)(sum / n_known) : 0;
+    return sum;
+}
+
+/* The part of the farm that is this job's turn: of its class by weight, of its client among those of the class. */
+static double part_of_farm(const struct broker *b, const struct job *j)
+{
+    static const double weight[] = {[CLASS_INTERACTIVE] = 8, [CLASS_NORMAL] = 4, [CLASS_BULK] = 1};
+    const struct share *s = j->share, *at;
+    double              all = 0, n_clients = 0;
+
+    for (int c = CLASS_INTERACTIVE; c <= CLASS_BULK; c++) all += b->queue.of[c].share || c == s->key.job_class ? weight[c] : 0;
+    DL_FOREACH(b->queue.of[s->key.job_class].share, at) n_clients++;
+    return weight[s->key.job_class] / all / (n_clients > 0 ? n_clients : 1);
 }
 
 static void eta(const struct broker *b, const struct job *j, int64_t now_ms, struct job_info *out)
 {
-    uint32_t left = j->n[TASK_QUEUED] + j->n[TASK_RUNNING], n_workers, ms = measured(b, j, &n_workers);
+    uint32_t left = j->n[TASK_QUEUED] + j->n[TASK_RUNNING];
+    double   per_s;
 
     out->eta_ms = -1;
     out->images_per_s = j->n[TASK_RUNNING] || !left ? job_rate(j, now_ms) : 0;
-    if (left == 0)
+    if (left == 0) {
         out->eta_ms = 0;
-    else if (out->images_per_s > 0)
+    } else if (b->paused || j->share->tenant->paused) {
+        return; /* nobody knows when it goes on */
+    } else if (out->images_per_s > 0) {
         out->eta_ms = (int64_t)((float)left * 1000.0f / out->images_per_s);
-    else if (ms && n_workers)
-        out->eta_ms = (int64_t)left * ms / n_workers;
+    } else {
+        per_s = whole_farm_per_s(b, j) * part_of_farm(b, j);
+        if (per_s > 0) out->eta_ms = (int64_t)(left * 1000.0 / per_s);
+    }
 }
 
-/* Nothing is wrong, others are served: why just now not this one? NULL: it is next. */
+/* Nothing is wrong, others are served: why just now not this one? */
 static const char *turn(const struct broker *b, const struct job *j)
 {
     const struct share *s = j->share, *at;
 
-    if (!s->lane) return NULL;
-    DL_FOREACH(b->queue.of[s->key.job_class].share, at)
+    if (!s->lane) return "";
+    if (s->level != s->key.job_class) return "it waited long: it is next among the more urgent ones";
+    DL_FOREACH(b->queue.of[s->level].share, at)
         if (at != s) return "the workers are busy; this client shares them with others of its class";
     for (int c = CLASS_INTERACTIVE; c <= CLASS_BULK; c++)
         if (c != s->key.job_class && b->queue.of[c].share)
@@ -55,22 +75,66 @@ static const char *turn(const struct broker *b, const struct job *j)
     return s->lane->next || s->lane != j->lane ? "the workers are busy; this client's jobs take turns" : "the workers are busy; it is next";
 }
 
+/* Somebody said no, or said wait. NULL: nobody. */
+static const char *held_up(const struct broker *b, const struct job *j)
+{
+    const struct tenant *t = j->share->tenant;
+
+    if (b->stopping) return "the broker is shutting down";
+    if (b->disk_low) return "the broker's disk is full";
+    if (b->paused) return "the farm is paused: zfarm resume";
+    if (t->paused) return "this client is paused: zfarm resume CLIENT";
+    if (t->quota.leases && t->n_running >= t->quota.leases) return "this client holds as many workers as it may";
+    if (tenant_full(t)) return "this client's finished images take all the room it may have here: gather some";
+    return NULL;
+}
+
+/* Its first tasks in the queue fit nobody who is free. */
+static void misfits(const struct broker *b, const struct lane *l, int64_t now_ms, char *text, size_t cap)
+{
+    const struct task *t = lane_first(l);
+    int64_t            px = t ? (int64_t)t->lot->width_px * t->lot->height_px : 0;
+    struct worker     *w;
+
+    if (!t) return;
+    if (dispatch_denied(&b->roster, dispatch_model(l, &b->roster), px, now_ms)) {
+        snprintf(text, cap, "every worker ran out of memory for %dx%d lately", t->lot->width_px, t->lot->height_px);
+    } else if (t->avoid && (w = roster_by_id(&b->roster, t->avoid)) && worker_free(w, now_ms)) {
+        snprintf(text, cap, "its next attempt waits for another worker than %s, where it failed", w->name);
+    }
+}
+
 static struct str why(struct broker *b, const struct job *j, int64_t now_ms)
 {
-    char *text;
+    const char *no = held_up(b, j);
+    char       *text;
 
     if (!j->n[TASK_QUEUED] || j->n[TASK_RUNNING]) return (struct str){0};
+    if (no) return str_of(no);
     text = arena_take(&b->out, ERROR_MAX_BYTES);
     if (!text) return (struct str){0};
     for (const struct lane *l = j->lane; l && !text[0]; l = l->sister)
         if (l->fresh || l->retry) roster_why(&b->roster, dispatch_model(l, &b->roster), now_ms, text, ERROR_MAX_BYTES);
+    for (const struct lane *l = j->lane; l && !text[0]; l = l->sister) misfits(b, l, now_ms, text, ERROR_MAX_BYTES);
     for (const struct task *t = b->queue.delayed; t && !text[0]; t = t->next)
         if (task_job(t) == j)
             snprintf(text, ERROR_MAX_BYTES, "waiting before the next attempt%s%.800s", t->out && t->out->error ? ": " : "",
                      t->out && t->out->error ? t->out->error : "");
-    if (!text[0] && !b->disk_low && !b->stopping) snprintf(text, ERROR_MAX_BYTES, "%s", turn(b, j) ? turn(b, j) : "");
-    if (!text[0] && b->disk_low) snprintf(text, ERROR_MAX_BYTES, "the broker's disk is full");
-    if (!text[0] && b->stopping) snprintf(text, ERROR_MAX_BYTES, "the broker is shutting down");
+    if (!text[0]) snprintf(text, ERROR_MAX_BYTES, "%s", turn(b, j));
+    return str_of(text);
+}
+
+struct str info_worker(struct broker *b, const struct worker *w, int64_t now_ms)
+{
+    char *text = arena_take(&b->out, ERROR_MAX_BYTES);
+
+    if (!text) return (struct str){0};
+    if (standing_barred(w->standing, now_ms))
+        snprintf(text, ERROR_MAX_BYTES, "%s: gets nothing for %lld s", w->standing->why, (long long)(w->standing->barred_until_ms - now_ms + 999) / 1000);
+    else if (w->standing->drained)
+        snprintf(text, ERROR_MAX_BYTES, "somebody drained it: zfarm drain --undo");
+    else if (worker_denies(w, INT64_MAX, now_ms))
+        snprintf(text, ERROR_MAX_BYTES, "ran out of memory lately: gets no such pictures for a while");
     return str_of(text);
 }
 
@@ -81,10 +145,11 @@ void info_job(struct broker *b, struct job *j, int64_t now_ms, struct job_info *
     *out = (struct job_info){.job = j->id, .name = str_of(j->name), .created_wall_ms = j->created_wall_ms, .n_tasks = j->n_tasks,
                              .n_queued = j->n[TASK_QUEUED], .n_done = j->n_shown[TASK_DONE], .n_failed = j->n_shown[TASK_FAILED],
                              .n_canceled = j->n_shown[TASK_CANCELED], .n_collected = j->n_collected, .why = why(b, j, now_ms),
+                             .n_expired = j->n_shown[TASK_EXPIRED], .n_canceling = j->n_canceling, .deadline_ms = j->deadline_ms,
                              .job_class = (enum job_class)j->share->key.job_class, .client = str_of(j->share->key.client)};
     *(j->canceled ? &out->n_canceled : &out->n_queued) += j->n_tasks - j->n_known; /* not told yet; after a cancel never */
     memcpy(out->key, j->key, KEY_BYTES);
-    not_shown = j->n_tasks - out->n_queued - out->n_done - out->n_failed - out->n_canceled;
+    not_shown = j->n_tasks - out->n_queued - out->n_done - out->n_failed - out->n_canceled - out->n_expired;
     out->n_running = not_shown; /* running, or ended but not yet on disk */
     eta(b, j, now_ms, out);
 }

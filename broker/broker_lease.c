@@ -1,4 +1,4 @@
-/* broker_lease.c - pairs of dispatch.c become leases: rows in the journal's WAL first, then LEASE to the workers.
+/* broker_lease.c - deals of dispatch.c become leases: rows in the journal's WAL first, then LEASE (a batch: LEASES) to the workers.
  * Believes: between the row and the message anything may happen - canceled, worker gone - so every lease is looked up again.
  * Not here: who runs what (dispatch.c), how a lease ends (broker_worker.c). */
 #include "broker/broker.h"
@@ -12,92 +12,190 @@
 
 #define UNSENT_RETRY_MS 1000 /* a worker's queue was full: it goes on after this */
 #define PAIRS_A_TURN    256
+#define HEDGE_EVERY_MS  100 /* looking at every lease has its price */
 
 struct leasing { /* rows are being written; then they are sent */
     struct broker *b;
     size_t         n;
     struct held    held[PAIRS_A_TURN];
+    uint64_t       batch[PAIRS_A_TURN]; /* equal: given together */
 };
 
-/* 0, or ERR_*: the worker did not get it. */
-static int send_lease(struct broker *b, struct task *t)
+/* The lease as its worker will read it; strs in b->out or the job. False: its item cannot be read. */
+static bool describe(struct broker *b, const struct grant *g, struct lease *out)
 {
-    struct grant *g = t->grant;
-    struct item   it;
-    struct err    e = {0};
-    struct msg    m = {.kind = MSG_LEASE};
+    const struct task *t = g->task;
+    struct item        it;
+    struct err         e = {0};
 
-    arena_reset(&b->out, 0);
     if (wire_item_unpack(t->lot->bytes, &b->out, &it, &e)) {
         log_error("item_unreadable", "task=%" PRIu64 " error=\"%s\"", g->task_id, e.text);
-        return ERR_FORMAT;
+        return false;
     }
-    m.lease = (struct lease){.task = g->task_id, .epoch = g->epoch, .job = task_job(t)->id, .index = t->index, .budget_ms = LEASE_BUDGET_MS,
-                             .spec = it.spec};
-    m.lease.spec.seed = task_seed(t);
-    if (!it.spec.model.len) m.lease.spec.model = str_of(task_job(t)->model);
-    return broker_send(b, g->worker->peer, &g->worker->route, &m);
+    *out = (struct lease){.task = g->task_id, .epoch = g->epoch, .job = task_job(t)->id, .index = t->index, .budget_ms = LEASE_BUDGET_MS,
+                          .spec = it.spec};
+    out->spec.seed = task_seed(t);
+    if (!it.spec.model.len) out->spec.model = str_of(task_job(t)->model);
+    return true;
+}
+
+/* The leases of one batch to their worker. 0, or ERR_*: it did not get them. */
+static int send_batch(struct broker *b, struct grant *const *g, size_t n)
+{
+    struct lease lease[BATCH_MAX];
+    struct msg   m = {.kind = n > 1 ? MSG_LEASES : MSG_LEASE};
+
+    arena_reset(&b->out, 0);
+    for (size_t i = 0; i < n; i++) {
+        if (!describe(b, g[i], &lease[i])) return ERR_FORMAT;
+        lease[i].batch = n > 1 ? g[0]->epoch : 0;
+    }
+    if (n > 1)
+        m.leases = (struct leases){lease, n};
+    else
+        m.lease = lease[0];
+    return broker_send(b, g[0]->worker->peer, &g[0]->worker->route, &m);
+}
+
+/* The grant of a lease whose row is written; NULL: canceled, lost, ... meanwhile. */
+static struct grant *still(const struct broker *b, const struct held *h)
+{
+    struct task  *t = book_task(&b->book, h->task);
+    struct grant *g = t ? t->grant : NULL;
+
+    if (g && g->epoch != h->epoch) g = t->hedge;
+    return g && g->epoch == h->epoch && g->worker && !g->sent ? g : NULL;
+}
+
+/* From held[at] on: those that are still to go to one worker as one batch. */
+static size_t next_batch(const struct leasing *l, size_t *at, struct grant *g[BATCH_MAX])
+{
+    size_t   n = 0;
+    uint64_t batch = l->batch[*at];
+
+    while (*at < l->n && n < BATCH_MAX && l->batch[*at] == batch) {
+        g[n] = still(l->b, &l->held[(*at)++]);
+        n += g[n] != NULL;
+    }
+    return n;
+}
+
+static void unsent(struct broker *b, struct grant *const *g, size_t n, int64_t now)
+{
+    struct journal_req *r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
+
+    for (size_t i = 0; i < n; i++) {
+        struct task *t = g[i]->task;
+
+        broker_ungrant(b, g[i], false);
+        broker_requeue(b, r, t, UNSENT_RETRY_MS, now);
+    }
+    broker_commit(b, r);
 }
 
 static void on_leases(void *ctx, int rc, const struct err *e)
 {
     struct leasing *l = ctx;
-    struct broker *b = l->b;
-    int64_t        now = now_ms();
+    struct broker  *b = l->b;
+    struct grant   *g[BATCH_MAX];
+    int64_t         now = now_ms();
 
     if (rc) broker_fail(b, e);
-    for (size_t i = 0; !rc && i < l->n; i++) {
-        struct task   *t = book_task(&b->book, l->held[i].task);
-        struct worker *w;
-        int            sent;
+    for (size_t at = 0; !rc && at < l->n;) {
+        size_t n = next_batch(l, &at, g);
+        int    sent = n ? send_batch(b, g, n) : 0;
 
-        if (!t || !t->grant || t->grant->epoch != l->held[i].epoch || !t->grant->worker) continue; /* canceled, lost, ... meanwhile */
-        w = t->grant->worker;
-        sent = send_lease(b, t);
-        if (sent == 0) {
-            t->grant->sent = true;
-            b->stats.tasks_leased++;
-        } else if (sent == ERR_NOTFOUND) {
-            broker_worker_gone(b, w, "its connection is gone", now);
+        if (sent == ERR_NOTFOUND) {
+            broker_worker_gone(b, g[0]->worker, "its connection is gone", now);
+        } else if (sent) {
+            unsent(b, g, n, now);
         } else {
-            struct journal_req *r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
-
-            broker_unlease(b, t, false);
-            broker_requeue(b, r, t, UNSENT_RETRY_MS, now);
-            broker_commit(b, r);
+            for (size_t i = 0; i < n; i++) {
+                g[i]->sent = true;
+                g[i]->n_batch = (uint8_t)n; /* some of it may have been canceled */
+            }
+            b->stats.tasks_leased += n;
+            b->stats.batches += n > 1;
         }
     }
     free(l);
 }
 
+/* Room for the rows of a turn. */
+static struct journal_req *leasing_begin(struct broker *b, struct leasing **out)
+{
+    struct leasing *l = calloc(1, sizeof *l);
+
+    if (!l) abort();
+    l->b = b;
+    *out = l;
+    return journal_req(JOURNAL_WAL, on_leases, l);
+}
+
+/* The row of one lease; batch: of those given with it. */
+static void lease(struct leasing *l, struct journal_req *r, struct task *t, const struct pair *p, uint64_t batch, int64_t now)
+{
+    struct broker *b = l->b;
+    struct job    *j = task_job(t);
+    struct grant  *g;
+    bool           hedge = t->grant != NULL;
+
+    if (!t->lot->lane->model.len && !j->model[0]) { /* the farm's default, pinned for the job */
+        snprintf(j->model, sizeof j->model, "%.*s", (int)p->model.len, p->model.at);
+        broker_put_job(r, j, false);
+    }
+    g = roster_grant(p->worker, t, journal_boot_id(b->journal) << 32 | ++b->n_epochs, now);
+    g->usual_ms = p->usual_ms;
+    worker_prompt(p->worker, t->lot->prompt);
+    if (!hedge) {
+        t->leases++;
+        snprintf(task_outcome(t)->worker, sizeof t->out->worker, "%s", p->worker->name);
+        task_move(&b->book, t, TASK_RUNNING);
+    }
+    broker_put_task(r, t);
+    l->batch[l->n] = batch;
+    l->held[l->n++] = (struct held){g->task_id, g->epoch};
+}
+
+/* When nothing waits: idle workers get what others are slow with; when somebody urgent waits: what has not begun is called back. */
+static struct journal_req *hedge_and_recall(struct broker *b, struct journal_req *r, struct leasing **l, int64_t now)
+{
+    struct pair   p;
+    struct grant *g;
+
+    if (now < b->hedge_ms) return r;
+    b->hedge_ms = now + HEDGE_EVERY_MS;
+    while ((!r || (*l)->n < PAIRS_A_TURN) && dispatch_hedge(&b->roster, &b->rates, now, &p)) {
+        if (!r) r = leasing_begin(b, l);
+        lease(*l, r, p.task, &p, b->n_epochs, now);
+        b->stats.tasks_hedged++;
+        log_info("hedged", "task=%" PRIu64 " slow=\"%s\" idle=\"%s\"", task_id(p.task), p.task->grant->worker->name, p.worker->name);
+    }
+    while ((g = dispatch_recall(&b->queue, &b->roster, now))) {
+        struct held call = {g->task_id, g->epoch};
+        struct msg  m = {.kind = MSG_BEAT_OK, .beat_ok = {.recall = &call, .n_recall = 1}};
+
+        b->stats.tasks_recalled++;
+        broker_send(b, g->worker->peer, &g->worker->route, &m); /* unheard, it is made where it is */
+    }
+    return r;
+}
+
 void broker_settle(struct broker *b, int64_t now)
 {
     struct pair         pair;
-    struct leasing      *l = NULL;
+    struct leasing     *l = NULL;
     struct journal_req *r = NULL;
 
-    if (b->stopping || b->disk_low) return;
+    if (b->stopping || b->disk_low || b->paused) return;
     queue_ripen(&b->queue, now);
-    while ((!l || l->n < PAIRS_A_TURN) && dispatch_next(&b->queue, &b->roster, now, &pair)) {
-        struct task *t = pair.task;
-        struct job  *j = task_job(t);
+    while ((!l || l->n + BATCH_MAX <= PAIRS_A_TURN) && dispatch_next(&b->queue, &b->roster, &b->rates, now, &pair)) {
+        uint64_t batch = b->n_epochs;
 
-        if (!l) {
-            l = calloc(1, sizeof *l);
-            if (!l) abort();
-            l->b = b;
-            r = journal_req(JOURNAL_WAL, on_leases, l);
-        }
-        if (!t->lot->lane->model.len && !j->model[0]) { /* the farm's default, pinned for the job */
-            snprintf(j->model, sizeof j->model, "%.*s", (int)pair.model.len, pair.model.at);
-            broker_put_job(r, j, false);
-        }
-        t->leases++;
-        snprintf(task_outcome(t)->worker, sizeof t->out->worker, "%s", pair.worker->name);
-        roster_grant(pair.worker, t, journal_boot_id(b->journal) << 32 | ++b->n_epochs, now);
-        task_move(&b->book, t, TASK_RUNNING);
-        broker_put_task(r, t);
-        l->held[l->n++] = (struct held){t->grant->task_id, t->grant->epoch};
+        if (!l) r = leasing_begin(b, &l);
+        lease(l, r, pair.task, &pair, batch, now);
+        for (size_t i = 0; i < pair.n_also; i++) lease(l, r, pair.also[i], &pair, batch, now);
     }
-    if (l) journal_send(b->journal, r);
+    r = hedge_and_recall(b, r, &l, now);
+    if (r) journal_send(b->journal, r);
 }

@@ -53,14 +53,37 @@ static enum offer_verdict not_needed(struct broker *b, const struct task *t, str
     return have ? OFFER_HAVE : OFFER_DROP;
 }
 
+void broker_quarantined(struct broker *b, const struct worker *w)
+{
+    b->stats.workers_quarantined++;
+    log_warn("quarantined", "worker=\"%s\" why=\"%s\"", w->name, w->standing->why);
+}
+
+/* What a result says about its worker, and about others who failed at it. */
+static void made(struct broker *b, struct task *t, struct worker *w, double usual_ms, uint32_t took_ms, int64_t now_ms)
+{
+    struct str model = dispatch_model(t->lot->lane, &b->roster);
+
+    rates_learn(&b->rates, worker_kind(w), model, t->lot->cost, took_ms);
+    queue_settle(&b->queue, t, rates_worth_ms(&b->rates, model, t->lot->cost, usual_ms, took_ms));
+    for (size_t i = 0; i < CRASHES_MAX; i++) {
+        struct worker *other = t->out->crashed[i] && t->out->crashed[i] != w->id ? roster_by_id(&b->roster, t->out->crashed[i]) : NULL;
+
+        t->out->crashed[i] = 0;
+        if (other && standing_blame(other->standing, now_ms)) broker_quarantined(b, other);
+    }
+}
+
 bool result_take(struct broker *b, struct journal_req *r, const struct offer *o, const struct str bytes[PARTS_MAX], struct session *s, int64_t now_ms)
 {
     struct worker  *w = s ? s->worker : NULL;
     struct task    *t = book_task(&b->book, o->task);
     struct grant   *g = w ? worker_grant(w, o->task, o->epoch) : NULL;
     struct outcome *out;
+    const double    usual_ms = g ? g->usual_ms : 0;
+    const uint32_t  took_ms = o->took_ms / (g ? g->n_batch : 1);
 
-    if (w) worker_took(w, o->took_ms);
+    if (w) worker_took(w, took_ms);
     if (!t || task_final(t)) { /* canceled under the upload, or another was first */
         not_needed(b, t, g);
         return false;
@@ -69,7 +92,7 @@ bool result_take(struct broker *b, struct journal_req *r, const struct offer *o,
         grant_free(&b->roster, g); /* parts it from t, too, when t still runs there */
     else
         b->stats.results_late++;
-    if (t->grant) broker_unlease(b, t, true); /* somebody else works on it now */
+    broker_unlease(b, t, true); /* somebody else works on it, too */
     if (t->place != PLACE_NONE) queue_remove(&b->queue, t);
     out = task_outcome(t);
     out->n_parts = o->n_parts;
@@ -80,6 +103,8 @@ bool result_take(struct broker *b, struct journal_req *r, const struct offer *o,
     out->collected_wall_ms = 0;
     snprintf(out->worker, sizeof out->worker, "%s", s ? s->name : "");
     for (size_t i = 0; i < out->n_parts; i++) out->home[i] = store_keep(&b->store, r, &out->part[i], bytes[i]);
+    task_job(t)->share->tenant->kept_bytes += outcome_bytes(out);
+    if (w) made(b, t, w, usual_ms, took_ms, now_ms);
     task_move(&b->book, t, TASK_DONE);
     broker_put_task(r, t);
     broker_put_job(r, task_job(t), true);

@@ -14,9 +14,8 @@
 #define LET_GO_MS        (2 * BEAT_MS + 1000) /* a revoked grant that no beat names for so long is gone */
 
 /* ---- leaving RUNNING ---- */
-void broker_unlease(struct broker *b, struct task *t, bool tell_worker)
+void broker_ungrant(struct broker *b, struct grant *g, bool tell_worker)
 {
-    struct grant  *g = t->grant;
     struct worker *w = g->worker;
     struct held    stop = {g->task_id, g->epoch};
     struct msg     m = {.kind = MSG_BEAT_OK, .beat_ok = {.cancel = &stop, .n_cancel = 1}};
@@ -29,6 +28,11 @@ void broker_unlease(struct broker *b, struct task *t, bool tell_worker)
     broker_send(b, w->peer, &w->route, &m); /* and again with the answer to every beat that still names it */
 }
 
+void broker_unlease(struct broker *b, struct task *t, bool tell_worker)
+{
+    while (t->grant) broker_ungrant(b, t->grant, tell_worker);
+}
+
 void broker_task_failed(struct broker *b, struct journal_req *r, struct task *t, struct str text)
 {
     task_error(t, text);
@@ -39,10 +43,35 @@ void broker_task_failed(struct broker *b, struct journal_req *r, struct task *t,
     log_info("task_failed", "task=%" PRIu64 " text=\"%.*s\"", task_id(t), (int)text.len, text.at);
 }
 
-void broker_requeue(struct broker *b, struct journal_req *r, struct task *t, int64_t delay_ms, int64_t now_ms)
+static void expired(struct broker *b, struct journal_req *r, struct task *t)
+{
+    task_error(t, str_of("its deadline passed before a worker had begun it"));
+    task_move(&b->book, t, TASK_EXPIRED);
+    broker_put_task(r, t);
+    broker_put_job(r, task_job(t), true);
+    b->stats.tasks_expired++;
+}
+
+void broker_job_expire(struct broker *b, struct journal_req *r, struct job *j)
+{
+    j->overdue = true;
+    for (struct batch *c = j->batch; c; c = c->next)
+        for (uint32_t i = 0; i < c->n_tasks; i++) {
+            if (c->task[i].place == PLACE_NONE) continue;
+            queue_remove(&b->queue, &c->task[i]);
+            expired(b, r, &c->task[i]);
+        }
+    book_due(&b->book, j, 0);
+}
+
+static void back_to_queue(struct broker *b, struct journal_req *r, struct task *t, int64_t delay_ms, int64_t now_ms)
 {
     char text[ERROR_MAX_BYTES + 1];
 
+    if (t->grant) { /* another worker has it, too */
+        broker_put_task(r, t);
+        return;
+    }
     if (t->leases >= LEASES_PER_TASK_MAX) { /* FAILED is reached from RUNNING only, and there we are */
         snprintf(text, sizeof text, "given to workers %d times and never finished%s%.800s", t->leases, t->out && t->out->error ? "; last: " : "",
                  t->out && t->out->error ? t->out->error : "");
@@ -50,12 +79,21 @@ void broker_requeue(struct broker *b, struct journal_req *r, struct task *t, int
         return;
     }
     task_move(&b->book, t, TASK_QUEUED);
+    if (task_job(t)->overdue) {
+        expired(b, r, t);
+        return;
+    }
     broker_put_task(r, t);
     if (delay_ms > 0)
         queue_delay(&b->queue, t, now_ms + delay_ms);
     else
         queue_push_front(&b->queue, t);
-    b->stats.tasks_requeued++;
+}
+
+void broker_requeue(struct broker *b, struct journal_req *r, struct task *t, int64_t delay_ms, int64_t now_ms)
+{
+    b->stats.tasks_requeued += !t->grant;
+    back_to_queue(b, r, t, delay_ms, now_ms);
 }
 
 void broker_worker_gone(struct broker *b, struct worker *w, const char *why, int64_t now_ms)
@@ -92,10 +130,13 @@ static bool keep_lease(struct broker *b, struct worker *w, const struct held *h,
     struct grant *g = t ? t->grant : NULL;
 
     if (!t || task_final(t)) return false;
-    if (g && g->epoch != h->epoch) return false;
-    if (g && g->worker) return g->worker == w;
-    if (g) {
+    if (t->hedge && t->hedge->epoch == h->epoch) g = t->hedge;
+    if (g && g->epoch == h->epoch && g->worker) return g->worker == w;
+    if (g && g->epoch == h->epoch) {
         roster_adopt(&b->roster, g, w, now_ms);
+    } else if (g) { /* the journal knows one lease; before a restart there may have been two, and the other worker is not back */
+        if (g->worker || t->hedge || !broker_epoch_known(b, h->epoch)) return false;
+        roster_grant(w, t, h->epoch, now_ms)->sent = true;
     } else { /* given up already, and nobody else has begun: its work is not lost */
         if (t->place == PLACE_NONE || !broker_epoch_known(b, h->epoch)) return false;
         queue_remove(&b->queue, t);
@@ -179,7 +220,7 @@ void on_worker_hello(struct broker *b, const struct ask *a)
         struct task *t = g->task;
 
         if (!t->out || strcmp(t->out->worker, w->name) != 0) continue;
-        broker_unlease(b, t, false);
+        broker_ungrant(b, g, false);
         broker_requeue(b, r, t, 0, a->now_ms);
     }
     log_info("worker", "worker=\"%s\" device=\"%s\" capacity=%u models=%zu first_model=\"%.*s\" kept=%zu dropped=%zu", w->name, w->device, w->capacity,
@@ -230,11 +271,20 @@ static void let_go(struct broker *b, struct worker *w, int64_t now_ms)
         } else if (t && now_ms - g->reported_ms > WORKER_LOST_MS && !upload_active(b, g->task_id, w)) {
             log_warn("lease_unknown", "task=%" PRIu64 " worker=\"%s\" its beats do not name it", g->task_id, w->name);
             if (!r) r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
-            broker_unlease(b, t, false);
+            broker_ungrant(b, g, false);
             broker_requeue(b, r, t, 0, now_ms);
         }
     }
     if (r) broker_commit(b, r);
+}
+
+/* An engine that was started anew since the last beat. */
+static void restarted(struct broker *b, struct worker *w, uint32_t engine_restarts, int64_t now_ms)
+{
+    for (uint32_t n = w->beaten ? w->engine_restarts : engine_restarts; n < engine_restarts; n++)
+        if (standing_recycled(w->standing, now_ms)) broker_quarantined(b, w);
+    w->engine_restarts = engine_restarts;
+    w->beaten = true;
 }
 
 void on_beat(struct broker *b, const struct ask *a)
@@ -243,7 +293,7 @@ void on_beat(struct broker *b, const struct ask *a)
     struct worker     *w = a->session->worker;
     struct msg         m = {.kind = MSG_BEAT_OK, .beat_ok = {.seq = q->seq}};
 
-    w->engine_restarts = q->engine_restarts;
+    restarted(b, w, q->engine_restarts, a->now_ms);
     arena_reset(&b->out, 0);
     m.beat_ok.cancel = arena_array(&b->out, CANCELS_MAX, sizeof *m.beat_ok.cancel);
     for (size_t i = 0; i < q->n_progress; i++) {
@@ -269,7 +319,20 @@ static int64_t backoff_ms(const struct task *t)
     return ms + (int64_t)(task_id(t) * 2654435761u % 1000) * ms / 5000;
 }
 
-static void failed(struct broker *b, struct journal_req *r, struct task *t, struct worker *w, const struct failed *f, int64_t now_ms)
+/* Out of memory: alone, if it was not; then on a worker with more; then nobody can. True: nobody. */
+static bool no_memory(struct broker *b, struct task *t, struct worker *w, unsigned n_batch, int64_t now_ms)
+{
+    int64_t px = (int64_t)t->lot->width_px * t->lot->height_px;
+
+    if (n_batch > 1) {
+        t->solo = true;
+        return false;
+    }
+    worker_deny(w, px, now_ms);
+    return dispatch_denied(&b->roster, dispatch_model(t->lot->lane, &b->roster), px, now_ms);
+}
+
+static void failed(struct broker *b, struct journal_req *r, struct task *t, struct worker *w, unsigned n_batch, const struct failed *f, int64_t now_ms)
 {
     struct outcome *out = task_outcome(t);
     bool            over = false;
@@ -281,6 +344,7 @@ static void failed(struct broker *b, struct journal_req *r, struct task *t, stru
     case FAIL_INVALID: over = true; break;
     case FAIL_CRASHED:
     case FAIL_STUCK:
+        out->crashed[t->crashes] = w->id;
         over = ++t->crashes >= CRASHES_MAX;
         t->avoid = w->id;
         break;
@@ -288,18 +352,20 @@ static void failed(struct broker *b, struct journal_req *r, struct task *t, stru
         over = ++t->nans >= NANS_MAX;
         t->avoid = w->id;
         break;
-    case FAIL_OOM:
-        t->avoid = w->id; /* fall through */
+    case FAIL_OOM: over = no_memory(b, t, w, n_batch, now_ms); break;
     case FAIL_TRANSIENT:
         over = ++t->transients >= TRANSIENTS_MAX;
         delay_ms = backoff_ms(t);
         break;
     case FAIL_CANCELED: break; /* not by us: somebody stopped it there; it goes to the next */
     }
-    if (over)
+    t->charged_ms = 0; /* what it took is spent; the next attempt is paid again */
+    if (over) {
+        broker_unlease(b, t, true);
         broker_task_failed(b, r, t, f->text);
-    else
+    } else {
         broker_requeue(b, r, t, delay_ms, now_ms);
+    }
 }
 
 void on_failed(struct broker *b, const struct ask *a)
@@ -310,6 +376,7 @@ void on_failed(struct broker *b, const struct ask *a)
     struct task         *t = g ? g->task : NULL;
     struct msg           ok = {.kind = MSG_FAILED_OK, .failed_ok = {.task = f->task, .epoch = f->epoch}};
     struct journal_req  *r = broker_begin(b, JOURNAL_SYNC, a, &ok);
+    unsigned             n_batch = g ? g->n_batch : 1;
 
     if (g) {
         upload_forget(b, f->task, w);
@@ -319,7 +386,7 @@ void on_failed(struct broker *b, const struct ask *a)
         w->n_failed++;
         log_warn("attempt_failed", "task=%" PRIu64 " worker=\"%s\" why=%d text=\"%.*s\"", f->task, w->name, (int)f->why, (int)f->text.len,
                  f->text.len ? f->text.at : "");
-        failed(b, r, t, w, f, a->now_ms);
+        failed(b, r, t, w, n_batch, f, a->now_ms);
     }
     broker_commit(b, r);
 }
@@ -330,12 +397,15 @@ void on_release(struct broker *b, const struct ask *a)
     struct grant         *g = worker_grant(a->session->worker, q->task, q->epoch);
     struct task          *t = g ? g->task : NULL;
     struct journal_req   *r;
+    bool                  recalled = g && g->recalled_ms;
 
     if (!g) return;
     upload_forget(b, q->task, a->session->worker);
     grant_free(&b->roster, g);
     if (!t) return;
+    if (recalled && t->leases) t->leases--; /* nobody tried */
+    b->stats.tasks_released++;
     r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
-    broker_requeue(b, r, t, 0, a->now_ms);
+    back_to_queue(b, r, t, 0, a->now_ms);
     broker_commit(b, r);
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/log.h"
+#include "broker/tenant.h"
 
 #define LISTEN_MAX 8
 
@@ -17,6 +18,8 @@ struct broker_conf {
     const char    *keys; /* NULL: none */
     int64_t        retention_ms; /* a collected image stays this long */
     enum log_level level;
+    struct quota   quota;        /* of every client */
+    uint64_t       farm_queued;  /* images that may wait or run, of all clients */
     int            ready_fd; /* -1: none */
 };
 

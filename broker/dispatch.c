@@ -1,9 +1,16 @@
-/* dispatch.c - (queue, roster, now) -> the next pair. Silent, no clock, no I/O. */
+/* dispatch.c - (queue, roster, rates, now) -> the next deal. Silent, no clock, no I/O. */
 #include "broker/dispatch.h"
 
 #include <utlist.h>
 
-#define LOOK_AHEAD 32 /* tasks of one lane looked at when its first cannot go to a free worker */
+#define LOOK_AHEAD    32  /* tasks of one lane looked at */
+#define LANES_AHEAD   64  /* lanes looked at to fill a batch */
+#define BATCH_BYTES   (BODY_BIG_MAX_BYTES / 2) /* of specs in one batch: it travels as one message */
+#define PASSED_MAX    8   /* times a head may be passed over for a prompt at hand */
+#define MISSES        8   /* models that nobody free has, remembered within one call */
+#define HEDGE_TIMES   2.0 /* a hedge must be so much sooner than what is left */
+#define HEDGE_MIN_MS  200.0
+#define RECALL_ANSWER_MS 3000 /* a worker answers a recall within this, or has begun */
 
 struct str dispatch_model(const struct lane *l, const struct roster *r)
 {
@@ -12,30 +19,56 @@ struct str dispatch_model(const struct lane *l, const struct roster *r)
     return roster_default(r);
 }
 
-/* Less busy first; among equals the faster one, an unmeasured one before all. */
-static bool better(const struct worker *a, const struct worker *b)
+static int64_t px_of(const struct task *t)
 {
-    uint64_t load_a = (uint64_t)a->n_held * b->capacity, load_b = (uint64_t)b->n_held * a->capacity;
-
-    return load_a != load_b ? load_a < load_b : a->ms_per_image < b->ms_per_image;
+    return (int64_t)t->lot->width_px * t->lot->height_px;
 }
 
-static struct worker *best_worker(const struct roster *r, struct str model, uint64_t avoid, int64_t now_ms)
+static bool alone(const struct task *t)
+{
+    return t->solo || t->crashes;
+}
+
+/* Less busy first; among equals the one that knows the prompt, then the faster one, an unmeasured one before all. */
+static bool better(const struct worker *a, const struct worker *b, uint64_t prompt)
+{
+    uint64_t load_a = (uint64_t)a->n_held * b->capacity, load_b = (uint64_t)b->n_held * a->capacity;
+    bool     knows_a = worker_knows(a, prompt), knows_b = worker_knows(b, prompt);
+
+    if (load_a != load_b) return load_a < load_b;
+    if (knows_a != knows_b) return knows_a;
+    return a->ms_per_image < b->ms_per_image;
+}
+
+static struct worker *best_worker(const struct roster *r, struct str model, const struct task *t, int64_t now_ms)
 {
     struct worker *w, *best = NULL, *avoided = NULL;
     bool           other = false;
 
     DL_FOREACH(r->worker, w)
     {
-        if (!worker_has(w, model)) continue;
-        if (w->id == avoid) {
-            if (worker_free(w, now_ms)) avoided = w;
+        bool is_free = worker_free(w, now_ms);
+
+        if (!is_free && (!t->avoid || other || w->id == t->avoid)) continue; /* the cheap question first */
+        if (!worker_has(w, model) || worker_denies(w, px_of(t), now_ms)) continue;
+        if (w->id == t->avoid) {
+            avoided = w;
             continue;
         }
-        if (worker_serves(w, now_ms)) other = true; /* busy or not: worth waiting for */
-        if (worker_free(w, now_ms) && (!best || better(w, best))) best = w;
+        other |= worker_serves(w, now_ms); /* busy or not: worth waiting for */
+        if (is_free && (!best || better(w, best, t->lot->prompt))) best = w;
     }
     return best || other ? best : avoided;
+}
+
+/* Has anybody run out of memory lately? Then a smaller picture may fit where a larger one does not. */
+static bool px_matters(const struct roster *r, int64_t now_ms)
+{
+    struct worker *w;
+
+    DL_FOREACH(r->worker, w)
+        if (worker_denies(w, INT64_MAX, now_ms)) return true;
+    return false;
 }
 
 static bool any_free(const struct roster *r, int64_t now_ms)
@@ -47,23 +80,233 @@ static bool any_free(const struct roster *r, int64_t now_ms)
     return false;
 }
 
-bool dispatch_next(struct queue *q, const struct roster *r, int64_t now_ms, struct pair *out)
+/* Could t ride to w: nothing against it? */
+static bool fits(const struct task *t, const struct worker *w, int64_t now_ms)
 {
-    if (!queue_first(q) || !any_free(r, now_ms)) return false;
-    for (struct lane *l = queue_first(q); l; l = queue_after(q, l)) {
-        struct str   model = dispatch_model(l, r);
-        struct task *t = model.len ? lane_first(l) : NULL;
+    return t->avoid != w->id && !worker_denies(w, px_of(t), now_ms);
+}
 
-        for (int i = 0; t && i < LOOK_AHEAD; i++, t = lane_after(l, t)) {
-            struct worker *w = best_worker(r, model, t->avoid, now_ms);
+/* Instead of the lane's head: the first of the next ones whose prompt the worker knows. Retries, solo tasks and a head that was passed over too
+ * often are not passed over. */
+static struct task *known_prompt(const struct lane *l, struct task *head, const struct worker *w, int64_t now_ms)
+{
+    struct task *t = head;
 
-            if (w) {
-                *out = (struct pair){t, w, model};
-                queue_take(q, t);
-                return true;
-            }
-            if (!t->avoid) break; /* no free worker has the model: the others of this lane do not fit either */
+    if (l->retry || l->n_passed >= PASSED_MAX || worker_knows(w, head->lot->prompt)) return head;
+    for (int i = 0; t && i < LOOK_AHEAD; i++, t = lane_after(l, t))
+        if (worker_knows(w, t->lot->prompt) && fits(t, w, now_ms)) return t;
+    return head;
+}
+
+/* May this client hold one more, with what it already has in this deal? */
+static bool may_hold(const struct tenant *c, const struct pair *p)
+{
+    uint64_t n = 0;
+
+    if (tenant_full(c)) return false;
+    if (!c->quota.leases) return true;
+    n += p->task && task_job(p->task)->share->tenant == c;
+    for (size_t i = 0; i < p->n_also; i++) n += task_job(p->also[i])->share->tenant == c;
+    return c->n_running + n < c->quota.leases;
+}
+
+/* A task of this lane that may ride with p->task. */
+static struct task *rider(const struct lane *l, const struct roster *r, const struct pair *p, size_t left_bytes, int64_t now_ms)
+{
+    struct task *t = lane_first(l);
+
+    if (!t || !str_eq(dispatch_model(l, r), p->model) || !may_hold(l->job->share->tenant, p)) return NULL;
+    for (int i = 0; t && i < LOOK_AHEAD; i++, t = lane_after(l, t))
+        if (t->lot->shape == p->task->lot->shape && !alone(t) && fits(t, p->worker, now_ms) && t->lot->bytes.len <= left_bytes) return t;
+    return NULL;
+}
+
+/* Takes what may ride with the head: from its own lane first, then in the order of the queue. */
+static void fill(struct queue *q, const struct roster *r, const struct rates *rates, int64_t now_ms, struct pair *p)
+{
+    size_t room = p->worker->capacity - p->worker->n_held, want = worker_batch(p->worker), left_bytes = BATCH_BYTES;
+
+    if (want > room) want = room;
+    left_bytes -= p->task->lot->bytes.len < left_bytes ? p->task->lot->bytes.len : left_bytes;
+    while (p->n_also + 1 < want) {
+        struct task *t = rider(p->task->lot->lane, r, p, left_bytes, now_ms);
+        int          n = 0;
+
+        for (struct lane *l = queue_first(q); !t && l && n < LANES_AHEAD; l = queue_after(q, l), n++) t = rider(l, r, p, left_bytes, now_ms);
+        if (!t) return;
+        left_bytes -= t->lot->bytes.len;
+        queue_take(q, t, rates_charge_ms(rates, p->model, t->lot->cost), false);
+        p->also[p->n_also++] = t;
+    }
+}
+
+/* The first task of the lane, of its first few, that a free worker may have. */
+static struct task *choose(const struct lane *l, struct str model, const struct roster *r, int64_t now_ms, struct worker **w, bool *no_worker)
+{
+    struct task *t = lane_first(l);
+
+    *no_worker = false;
+    for (int i = 0; t && i < LOOK_AHEAD; i++, t = lane_after(l, t)) {
+        if ((*w = best_worker(r, model, t, now_ms))) return i == 0 ? known_prompt(l, t, *w, now_ms) : t;
+        if (!t->avoid && !px_matters(r, now_ms)) { /* no free worker has the model: the others of this lane do not fit either */
+            *no_worker = true;
+            return NULL;
         }
     }
+    return NULL;
+}
+
+bool dispatch_next(struct queue *q, const struct roster *r, const struct rates *rates, int64_t now_ms, struct pair *out)
+{
+    struct str  missing[MISSES];
+    size_t      n_missing = 0;
+    struct pair p = {0};
+
+    if (!queue_first(q) || !any_free(r, now_ms)) return false;
+    for (struct lane *l = queue_first(q); l; l = queue_after(q, l)) {
+        struct str model = dispatch_model(l, r);
+        size_t     k = 0;
+        bool       no_worker;
+
+        while (k < n_missing && !str_eq(missing[k], model)) k++;
+        if (!model.len || k < n_missing || !may_hold(l->job->share->tenant, &p)) continue;
+        p.task = choose(l, model, r, now_ms, &p.worker, &no_worker);
+        if (!p.task) {
+            if (no_worker && n_missing < MISSES) missing[n_missing++] = model;
+            continue;
+        }
+        p.model = model;
+        p.usual_ms = rates_ms(rates, worker_kind(p.worker), model, p.task->lot->cost);
+        queue_take(q, p.task, rates_charge_ms(rates, model, p.task->lot->cost), true);
+        if (!alone(p.task)) fill(q, r, rates, now_ms, &p);
+        *out = p;
+        return true;
+    }
     return false;
+}
+
+/* ---- a second lease, and one called back ---- */
+double grant_left_ms(const struct grant *g, int64_t now_ms)
+{
+    double gone = g->begun_ms ? (double)(now_ms - g->begun_ms) : 0;
+
+    if (g->steps && g->step && g->stage == STAGE_DENOISE) return gone * (g->steps - g->step) / g->step;
+    if (g->usual_ms <= 0) return -1;
+    return gone < 0.9 * g->usual_ms ? g->usual_ms - gone : 0.1 * g->usual_ms; /* late already: soon, or nobody knows */
+}
+
+/* What lies before a lease that has not begun: what its worker is at. */
+static double before_ms(const struct grant *g, int64_t now_ms)
+{
+    const struct grant *other;
+    double              sum = 0;
+
+    DL_FOREACH(g->worker->grant, other)
+    {
+        double left = grant_left_ms(other, now_ms);
+
+        if (other == g) break;
+        if (left > 0 && other->stage != STAGE_UPLOAD) sum += left;
+    }
+    return sum;
+}
+
+/* How much sooner w would have it; <= 0: not worth it. */
+static double gain_ms(const struct grant *g, const struct worker *w, const struct rates *rates, struct str model, int64_t now_ms)
+{
+    const struct lot *lot = g->task->lot;
+    double            mine = rates_ms(rates, worker_kind(w), model, lot->cost), left = grant_left_ms(g, now_ms);
+
+    if (g->stage == STAGE_UPLOAD) return 0;
+    if (!g->begun_ms) return before_ms(g, now_ms) + (left > 0 && mine > 0 ? left - mine : 0) + 1; /* it waits there: here it begins */
+    if (left < 0 || mine <= 0 || left < HEDGE_TIMES * mine || left - mine < HEDGE_MIN_MS) return 0;
+    return left - mine;
+}
+
+static bool at_work(const struct worker *w)
+{
+    const struct grant *g;
+
+    DL_FOREACH(w->grant, g)
+        if (g->stage != STAGE_UPLOAD) return true;
+    return false;
+}
+
+bool dispatch_hedge(const struct roster *r, const struct rates *rates, int64_t now_ms, struct pair *out)
+{
+    struct worker *w, *other;
+    struct grant  *g, *best = NULL;
+    double         most = 0;
+
+    DL_FOREACH(r->worker, w)
+    {
+        if (!worker_free(w, now_ms) || at_work(w)) continue;
+        DL_FOREACH(r->worker, other)
+        DL_FOREACH(other->grant, g)
+        {
+            struct task *t = g->task;
+            struct str   model = {0};
+            double       gain;
+
+            if (other == w || !t || !g->sent || t->hedge || alone(t) || !fits(t, w, now_ms)) continue;
+            model = dispatch_model(t->lot->lane, r);
+            if (!worker_has(w, model)) continue;
+            if (!g->begun_ms && !at_work(other)) continue; /* it is about to begin */
+            gain = gain_ms(g, w, rates, model, now_ms);
+            if (gain <= most) continue;
+            most = gain;
+            best = g;
+            *out = (struct pair){.task = t, .worker = w, .model = model, .usual_ms = rates_ms(rates, worker_kind(w), model, t->lot->cost)};
+        }
+        if (best) return true;
+    }
+    return false;
+}
+
+/* Urgent shares that wait and have nothing running yet. */
+static size_t first_waits(const struct queue *q)
+{
+    size_t              n = 0;
+    const struct share *s;
+
+    DL_FOREACH(q->of[CLASS_INTERACTIVE].share, s)
+        n += s->key.job_class == CLASS_INTERACTIVE && !s->n_running && !tenant_full(s->tenant);
+    return n;
+}
+
+struct grant *dispatch_recall(const struct queue *q, const struct roster *r, int64_t now_ms)
+{
+    size_t         wanted = first_waits(q), n_out = 0;
+    struct worker *w;
+    struct grant  *g, *best = NULL;
+
+    if (!wanted) return NULL;
+    DL_FOREACH(r->worker, w)
+    DL_FOREACH(w->grant, g)
+    {
+        const struct share *s = g->task ? task_job(g->task)->share : NULL;
+
+        if (!s) continue;
+        n_out += g->recalled_ms && !g->begun_ms && now_ms - g->recalled_ms < RECALL_ANSWER_MS;
+        if (g->begun_ms || !g->sent || g->recalled_ms || g->task->recalled || s->key.job_class == CLASS_INTERACTIVE || !at_work(w)) continue;
+        if (!best || s->key.job_class > task_job(best->task)->share->key.job_class) best = g; /* bulk before normal */
+    }
+    if (!best || n_out >= wanted) return NULL;
+    best->recalled_ms = now_ms;
+    best->task->recalled = true;
+    return best;
+}
+
+bool dispatch_denied(const struct roster *r, struct str model, int64_t px, int64_t now_ms)
+{
+    const struct worker *w;
+    bool                 any = false;
+
+    DL_FOREACH(r->worker, w)
+    {
+        if (!worker_has(w, model)) continue;
+        if (!worker_denies(w, px, now_ms)) return false;
+        any = true;
+    }
+    return any;
 }

@@ -61,15 +61,26 @@ static bool final(unsigned state)
     return task_state_final((enum task_state)state);
 }
 
+/* n tasks of the job more (or less, modulo 2^64) in that state. */
+static void count(struct job *j, unsigned state, uint64_t n)
+{
+    j->n[state] += (uint32_t)n;
+    if (state == TASK_QUEUED) j->share->tenant->n_queued += n;
+    if (state != TASK_RUNNING) return;
+    j->share->tenant->n_running += n;
+    j->share->n_running += n;
+}
+
 void task_move(struct book *b, struct task *t, enum task_state to)
 {
     struct job *j = task_job(t);
 
     assert(task_move_ok((enum task_state)t->state, to));
-    assert(t->place == PLACE_NONE && (t->grant != NULL) == (to == TASK_RUNNING));
-    j->n[t->state]--;
-    j->n[to]++;
+    assert(t->place == PLACE_NONE && (t->grant != NULL) == (to == TASK_RUNNING) && (t->grant || !t->hedge));
+    count(j, t->state, (uint64_t)-1);
+    count(j, to, 1);
     b->n_open += (uint64_t)final(t->state) - (uint64_t)final(to);
+    j->cost_left += t->lot->cost * ((uint64_t)final(t->state) - (uint64_t)final(to));
     if (to == TASK_RUNNING) {
         j->tick = ++b->tick;
     } else {
@@ -86,9 +97,10 @@ void task_restore(struct book *b, struct task *t, enum task_state state, uint64_
     struct job *j = task_job(t);
 
     assert(t->state == TASK_QUEUED && t->place == PLACE_NONE && seq <= b->seq);
-    j->n[TASK_QUEUED]--;
-    j->n[state]++;
+    count(j, TASK_QUEUED, (uint64_t)-1);
+    count(j, state, 1);
     b->n_open -= final(state);
+    j->cost_left -= final(state) ? t->lot->cost : 0;
     if (final(state)) j->n_shown[state]++;
     t->state = (uint8_t)state;
     t->seq = seq;
@@ -124,9 +136,14 @@ static void share_leave(struct book *b, struct job *j)
 {
     struct share *s = j->share;
 
+    if (!s) return;
+    s->tenant->n_queued -= j->n[TASK_QUEUED];
+    s->tenant->n_running -= j->n[TASK_RUNNING];
+    s->n_running -= j->n[TASK_RUNNING];
     j->share = NULL;
-    if (!s || --s->n_jobs) return;
+    if (--s->n_jobs) return;
     HASH_DEL(b->share, s);
+    s->tenant->n_shares--;
     free(s);
 }
 
@@ -142,11 +159,25 @@ void book_share(struct book *b, struct job *j, struct str client, enum job_class
     if (!s) {
         s = must(calloc(1, sizeof *s));
         s->key = probe.key;
+        s->level = (uint8_t)c;
+        s->tenant = tenants_get(&b->tenant, client, &b->quota);
+        s->tenant->n_shares++;
+        s->parked = s->tenant->paused;
         HASH_ADD(hh, b->share, key, sizeof s->key, s);
     }
     s->n_jobs++;
     share_leave(b, j);
     j->share = s;
+    s->tenant->n_queued += j->n[TASK_QUEUED];
+    s->tenant->n_running += j->n[TASK_RUNNING];
+    s->n_running += j->n[TASK_RUNNING];
+}
+
+void book_due(struct book *b, struct job *j, int64_t due_ms)
+{
+    if (j->due_ms) DL_DELETE2(b->due, j, prev_due, next_due);
+    j->due_ms = due_ms;
+    if (due_ms) DL_APPEND2(b->due, j, prev_due, next_due);
 }
 
 struct job *book_job(struct book *b, const uint8_t key[KEY_BYTES], struct str name, uint32_t n_tasks, int64_t wall_ms)
@@ -229,6 +260,7 @@ static void job_free(struct book *b, struct job *j)
     while (j->in_news && *at != j) at = &(*at)->next_news;
     if (j->in_news) *at = j->next_news;
     share_leave(b, j);
+    book_due(b, j, 0);
     HASH_DELETE(by_id, b->by_id, j);
     HASH_DELETE(by_key, b->by_key, j);
     for (c = j->batch; c; c = next_batch) {
@@ -259,6 +291,7 @@ void book_release(struct book *b)
     struct job *j, *next;
 
     HASH_ITER(by_id, b->by_id, j, next) job_free(b, j);
+    tenants_release(&b->tenant);
     free(b->log.at);
     free(b->change);
     *b = (struct book){0};
@@ -310,6 +343,23 @@ static uint32_t cost_of(const struct spec *s)
     return n ? (uint32_t)n : 1;
 }
 
+/* FNV-1a, 64 bits: a mistaken equality costs a cache miss, or a batch of two shapes, which a worker refuses. */
+static uint64_t mix(uint64_t h, const void *at, size_t n)
+{
+    h ^= 0xcbf29ce484222325u;
+    for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)at)[i]) * 0x100000001b3u;
+    return h;
+}
+
+/* What must be equal for images to be made in one batch: all but prompts, seeds and whose random numbers they are. */
+static uint64_t shape_of(const struct spec *s)
+{
+    const int32_t whole[] = {s->width_px, s->height_px, s->steps};
+    const float   real[] = {s->guidance, s->cfg_norm, s->cfg_trunc};
+
+    return mix(mix(0, whole, sizeof whole), real, sizeof real);
+}
+
 void batch_lot(struct batch *c, const struct item *it, struct str bytes)
 {
     struct lot *l = must(calloc(1, sizeof *l + bytes.len + it->label.len + 1)), *last = c->lot_last;
@@ -322,6 +372,8 @@ void batch_lot(struct batch *c, const struct item *it, struct str bytes)
     l->width_px = it->spec.width_px;
     l->height_px = it->spec.height_px;
     l->cost = cost_of(&it->spec);
+    l->shape = shape_of(&it->spec);
+    l->prompt = mix(mix(0, it->spec.prompt.at, it->spec.prompt.len), it->spec.negative.at, it->spec.negative.len);
     l->want_latents = it->spec.want_latents;
     memcpy(l->mem, bytes.at, bytes.len);
     l->bytes = (struct str){l->mem, bytes.len};
@@ -350,8 +402,9 @@ void batch_seal(struct book *b, struct batch *c)
     assert(n == c->n_tasks);
     c->job->n_known += n;
     c->job->tick = ++b->tick;
-    c->job->n[TASK_QUEUED] += n;
+    count(c->job, TASK_QUEUED, n);
     b->n_open += n;
+    for (const struct lot *l = c->lot; l; l = l->next) c->job->cost_left += (uint64_t)l->cost * l->n_images;
 }
 
 void batch_drop(struct book *b, struct batch *c)
@@ -363,8 +416,9 @@ void batch_drop(struct book *b, struct batch *c)
     while (*at != c) at = &(*at)->next;
     *at = c->next;
     j->n_known -= c->n_tasks;
-    j->n[TASK_QUEUED] -= c->n_tasks;
+    count(j, TASK_QUEUED, -(uint64_t)c->n_tasks);
     b->n_open -= c->n_tasks;
+    for (const struct lot *l = c->lot; l; l = l->next) j->cost_left -= (uint64_t)l->cost * l->n_images;
     batch_free(c);
     if (!j->batch) job_free(b, j);
 }
@@ -394,6 +448,14 @@ struct outcome *task_outcome(struct task *t)
 {
     if (!t->out) t->out = must(calloc(1, sizeof *t->out));
     return t->out;
+}
+
+uint64_t outcome_bytes(const struct outcome *o)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < o->n_parts; i++) n += o->part[i].size_bytes;
+    return n;
 }
 
 void task_error(struct task *t, struct str text)

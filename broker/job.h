@@ -9,7 +9,7 @@
  * A task's id is job << 20 | index: no table is needed to find it. Ids only grow.
  * Invariants: B1 a state changes in task_move() alone, along the arrows of its table.  B2 job.n[state] counts exactly job's tasks.
  *   B3 every move but the one to RUNNING takes the next seq and is an event; an event is shown only when durable (book_durable).
- *   B4 task.grant != NULL iff RUNNING.
+ *   B4 task.grant != NULL iff RUNNING; task.hedge only with it.
  * Not here: which task is next (queue.c), who works (roster.c), surviving a crash (journal.c). */
 #ifndef BROKER_JOB_H
 #define BROKER_JOB_H
@@ -19,6 +19,7 @@
 #include <uthash.h>
 
 #include "base/str.h"
+#include "broker/tenant.h"
 #include "proto/msg.h"
 
 #define TASK_INDEX_BITS  20
@@ -43,7 +44,14 @@ struct share {
         uint8_t job_class; /* enum job_class */
         char    client[NAME_MAX_BYTES + 1];
     } key;
-    uint64_t       used;   /* virtual time: cost of what was taken, joined at the class's present (queue.c) */
+    struct tenant *tenant;
+    uint64_t       n_running;
+    uint8_t        level;     /* the class it stands in: one above its own when it waited too long */
+    bool           parked;    /* stands in none: its client was told to pause */
+    uint64_t       used_ms;   /* virtual time: what was taken, joined at the class's present (queue.c) */
+    uint64_t       home_ms;   /* used_ms in its own class, while level is another */
+    uint64_t       credit_ms; /* paid too much: the next ones cost less */
+    int64_t        since_ms;  /* it was served, or began to wait */
     size_t         n_jobs;
     struct lane   *lane;   /* utlist, head is next; owned by queue.c */
     struct share  *prev, *next; /* in the queue's class by used, while it has a lane */
@@ -57,6 +65,7 @@ struct lane {
     struct task *fresh, *retry;  /* utlist heads; owned by queue.c */
     struct lane *prev, *next;    /* in the queue, while one of them is not empty */
     struct lane *sister;         /* the job's next lane */
+    uint8_t      n_passed;       /* times that its first task was passed over for another's sake (dispatch.c) */
 };
 
 struct lot { /* one item: n_images tasks that differ in the seed */
@@ -67,6 +76,8 @@ struct lot { /* one item: n_images tasks that differ in the seed */
     int32_t       width_px, height_px;
     uint32_t      cost;  /* of one image, in units of a step over 256 x 256 pixels; at least 1 */
     bool          want_latents;
+    uint64_t      shape;  /* equal: may be made in one batch */
+    uint64_t      prompt; /* equal: a worker that made one has the other's text at hand */
     struct str    label, bytes; /* bytes: wire_item_pack() */
     struct lot   *next;
     char          mem[];
@@ -80,7 +91,8 @@ struct outcome { /* what is left of a task's last run */
     int64_t     collected_wall_ms; /* 0: not collected */
     bool        verified[PARTS_MAX]; /* its bytes were read and hashed since this start */
     char        worker[NAME_MAX_BYTES + 1];
-    char       *error; /* owned; of FAILED, or the last failed attempt */
+    uint64_t    crashed[CRASHES_MAX]; /* worker.id of those who crashed under it; 0: none */
+    char       *error; /* owned; of FAILED, EXPIRED, or the last failed attempt */
 };
 
 enum task_place { PLACE_NONE, PLACE_FRESH, PLACE_RETRY, PLACE_DELAYED }; /* in queue.c */
@@ -90,10 +102,14 @@ struct task {
     uint32_t        index;
     uint8_t         state, place;
     uint8_t         leases, crashes, transients, nans;
+    bool            solo;     /* never in a batch: it failed in one */
+    bool            recalled; /* once: it is not called back again */
+    uint32_t        charged_ms; /* paid by its share and not yet settled */
     uint64_t        seq;      /* of its last event; 0: none yet */
     uint64_t        avoid;    /* worker.id it crashed last; 0: none */
     int64_t         ready_ms; /* back-off: not before (monotonic) */
     struct grant   *grant;    /* while RUNNING */
+    struct grant   *hedge;    /* a second one, on an idle worker; never without the first */
     struct outcome *out;      /* NULL until something happened */
     struct task    *prev, *next;
 };
@@ -127,6 +143,12 @@ struct job {
     uint32_t         n[TASK_STATES], n_collected;
     uint32_t         n_shown[TASK_STATES]; /* final states that are durable */
     bool             canceled;
+    uint32_t         n_canceling;  /* canceled, and a worker has not let go of it yet */
+    uint64_t         deadline_ms;  /* after created_wall_ms; 0: none */
+    int64_t          due_ms;       /* the same on the monotonic clock; 0: none, or passed */
+    bool             overdue;      /* it passed */
+    struct job      *prev_due, *next_due; /* in book.due while due_ms */
+    uint64_t         cost_left;    /* of its tasks that are not final */
     struct batch    *batch;
     struct lane     *lane;
     struct share    *share;
@@ -149,6 +171,9 @@ struct change {
 struct book {
     struct job      *by_id, *by_key;
     struct share    *share;
+    struct tenant   *tenant;
+    struct quota     quota;    /* of every new tenant */
+    struct job      *due;      /* utlist by prev_due, next_due: jobs with a deadline that may still pass */
     uint64_t         next_job, seq, durable_seq;
     uint64_t         tick; /* counts movements that are not events: leases, steps */
     uint64_t         n_open; /* tasks not final */
@@ -164,6 +189,8 @@ void book_release(struct book *b);
 struct job *book_job(struct book *b, const uint8_t key[KEY_BYTES], struct str name, uint32_t n_tasks, int64_t wall_ms);
 /* Whose share a job takes; before any of its tasks is in the queue. Until then: CLASS_NORMAL of client "". */
 void book_share(struct book *b, struct job *j, struct str client, enum job_class c);
+/* What has not begun at due_ms (monotonic) expires; 0: never. */
+void book_due(struct book *b, struct job *j, int64_t due_ms);
 struct job *book_find(const struct book *b, uint64_t id);
 struct job *book_find_key(const struct book *b, const uint8_t key[KEY_BYTES]);
 struct task *book_task(const struct book *b, uint64_t task_id); /* NULL when unknown */
@@ -182,6 +209,7 @@ uint64_t    task_id(const struct task *t);
 uint64_t    task_seed(const struct task *t);
 bool        task_final(const struct task *t);
 struct outcome *task_outcome(struct task *t); /* made when missing */
+uint64_t    outcome_bytes(const struct outcome *o); /* of its parts */
 void        task_error(struct task *t, struct str text);
 bool        task_move_ok(enum task_state from, enum task_state to);
 void        task_move(struct book *b, struct task *t, enum task_state to);

@@ -410,6 +410,16 @@ void journal_forget_result(struct journal_req *r, uint64_t row)
     op_new(r, OP_FORGET_RESULT, 0)->result.row = row;
 }
 
+void journal_put_setting(struct journal_req *r, enum setting_kind kind, struct str name, bool on)
+{
+    struct op *o = op_new(r, OP_SETTING, name.len);
+    size_t     used = 0;
+
+    o->setting.kind = kind;
+    o->setting.name = op_keep(o, &used, name);
+    o->setting.on = on;
+}
+
 void journal_forget_job(struct journal_req *r, uint64_t job, uint64_t seq)
 {
     struct op *o = op_new(r, OP_FORGET, 0);

@@ -42,6 +42,7 @@ struct job_row {
     uint32_t   n_tasks, job_class;
     int64_t    created_wall_ms, changed_wall_ms;
     bool       canceled;
+    uint64_t   deadline_ms; /* after created_wall_ms; 0: none */
 };
 struct batch_row {
     uint64_t job;
@@ -63,12 +64,16 @@ struct task_row { /* a task without a row is QUEUED and was never leased */
     struct str  worker, error;
 };
 
+/* What people decided, until they decide otherwise. */
+enum setting_kind { SETTING_FARM_PAUSED = 1 /* no name */, SETTING_CLIENT_PAUSED, SETTING_WORKER_DRAINED };
+
 struct journal_reader { /* rows come as: jobs; batches and items by task order; tasks */
     void *ctx;
     int (*job)(void *ctx, const struct job_row *r, struct err *e);
     int (*batch)(void *ctx, const struct batch_row *r, struct err *e);
     int (*item)(void *ctx, const struct item_row *r, struct err *e);
     int (*task)(void *ctx, const struct task_row *r, struct err *e);
+    int (*setting)(void *ctx, enum setting_kind kind, struct str name, struct err *e); /* comes first; may be NULL */
 };
 
 typedef void journal_done_f(void *ctx, int rc, const struct err *e);
@@ -100,6 +105,7 @@ void journal_put_item(struct journal_req *r, const struct item_row *row);   /* i
 void journal_put_task(struct journal_req *r, const struct task_row *row);   /* inserts or replaces */
 void journal_put_result(struct journal_req *r, uint64_t row, struct str bytes); /* inserts; bytes are copied */
 void journal_forget_result(struct journal_req *r, uint64_t row);
+void journal_put_setting(struct journal_req *r, enum setting_kind kind, struct str name, bool on); /* off: forgets it */
 void journal_forget_job(struct journal_req *r, uint64_t job, uint64_t seq); /* all its rows; seq stays the highest ever given */
 void journal_send(struct journal *j, struct journal_req *r);                /* r is the journal's from now on */
 

@@ -21,9 +21,10 @@
 #define BALLAST_BYTES    (8 << 20)
 
 static const char *const statement_sql[N_STATEMENTS] = {
-    [PUT_JOB] = "INSERT INTO job VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,row_crc(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)) ON CONFLICT (id) DO UPDATE SET"
+    [PUT_JOB] = "INSERT INTO job VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,row_crc(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11),?11) ON CONFLICT (id) DO UPDATE SET"
                 " model=excluded.model, changed_wall_ms=excluded.changed_wall_ms, canceled=excluded.canceled,"
-                " crc=row_crc(id, key, name, excluded.model, n_tasks, created_wall_ms, excluded.changed_wall_ms, excluded.canceled, client, job_class)",
+                " crc=row_crc(id, key, name, excluded.model, n_tasks, created_wall_ms, excluded.changed_wall_ms, excluded.canceled, client, job_class,"
+                " deadline_ms)",
     [PUT_BATCH] = "INSERT INTO batch VALUES (?1,?2,?3,row_crc(?1,?2,?3))",
     [PUT_ITEM] = "INSERT INTO item VALUES (?,?,?,?)",
     [PUT_TASK] = "INSERT OR REPLACE INTO task VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -34,6 +35,8 @@ static const char *const statement_sql[N_STATEMENTS] = {
     [FORGET_ITEMS] = "DELETE FROM item WHERE id BETWEEN ? AND ?",
     [FORGET_BATCHES] = "DELETE FROM batch WHERE id BETWEEN ? AND ?",
     [FORGET_JOB] = "DELETE FROM job WHERE id = ?",
+    [PUT_SETTING] = "INSERT OR REPLACE INTO setting VALUES (?1,?2,row_crc(?1,?2))",
+    [FORGET_SETTING] = "DELETE FROM setting WHERE kind = ?1 AND name = ?2",
     [SET_META] = "INSERT OR REPLACE INTO meta VALUES (?1,?2,row_crc(?1,?2))",
 };
 
@@ -164,6 +167,7 @@ static int write_job(struct db *d, const struct job_row *r)
     sqlite3_bind_int(s, 8, r->canceled);
     bind_text(s, 9, r->client);
     sqlite3_bind_int64(s, 10, r->job_class);
+    sqlite3_bind_int64(s, 11, (sqlite3_int64)r->deadline_ms);
     return step(s);
 }
 
@@ -222,6 +226,11 @@ static int write_op(struct db *d, const struct op *o)
         sqlite3_bind_int64(d->stmt[FORGET_RESULT], 1, (sqlite3_int64)o->result.row);
         return step(d->stmt[FORGET_RESULT]);
     case OP_FORGET: return forget_job(d, o->forget.job, o->forget.seq);
+    case OP_SETTING:
+        s = d->stmt[o->setting.on ? PUT_SETTING : FORGET_SETTING];
+        sqlite3_bind_int(s, 1, (int)o->setting.kind);
+        bind_text(s, 2, o->setting.name);
+        return step(s);
     case OP_BATCH:
         s = d->stmt[PUT_BATCH];
         sqlite3_bind_int64(s, 1, ROW_ID(o->batch.job, o->batch.first_task));

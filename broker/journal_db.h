@@ -8,7 +8,7 @@
 
 #include "broker/journal.h"
 
-enum op_kind { OP_JOB, OP_BATCH, OP_ITEM, OP_TASK, OP_RESULT, OP_FORGET_RESULT, OP_FORGET };
+enum op_kind { OP_JOB, OP_BATCH, OP_ITEM, OP_TASK, OP_RESULT, OP_FORGET_RESULT, OP_FORGET, OP_SETTING };
 
 struct op {
     enum op_kind kind;
@@ -19,6 +19,7 @@ struct op {
         struct task_row  task;
         struct { uint64_t row; struct str bytes; } result;
         struct { uint64_t job, seq; } forget;
+        struct { enum setting_kind kind; struct str name; bool on; } setting;
     };
     struct op *next;
     char       mem[];
@@ -50,7 +51,7 @@ struct db_ids {
 };
 
 enum statement { PUT_JOB, PUT_BATCH, PUT_ITEM, PUT_TASK, PUT_RESULT, GET_RESULT, FORGET_RESULT, FORGET_TASKS, FORGET_ITEMS, FORGET_BATCHES, FORGET_JOB,
-                 SET_META, N_STATEMENTS };
+                 PUT_SETTING, FORGET_SETTING, SET_META, N_STATEMENTS };
 
 struct db {
     char          dir[3800];

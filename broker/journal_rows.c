@@ -32,12 +32,23 @@ static int load_job(struct db *d, sqlite3_stmt *s, const struct journal_reader *
     struct job_row row = {.job = (uint64_t)sqlite3_column_int64(s, 0), .name = col_text(s, 2), .model = col_text(s, 3),
                           .n_tasks = (uint32_t)sqlite3_column_int64(s, 4), .created_wall_ms = sqlite3_column_int64(s, 5),
                           .changed_wall_ms = sqlite3_column_int64(s, 6), .canceled = sqlite3_column_int(s, 7) != 0, .client = col_text(s, 8),
-                          .job_class = (uint32_t)sqlite3_column_int64(s, 9)};
+                          .job_class = (uint32_t)sqlite3_column_int64(s, 9), .deadline_ms = (uint64_t)sqlite3_column_int64(s, 11)};
 
     if (!col_blob(s, 1, row.key, KEY_BYTES) || row.name.len > NAME_MAX_BYTES || row.model.len > MODEL_MAX_BYTES || row.n_tasks < 1 ||
-        row.n_tasks > JOB_TASKS_MAX || row.client.len > NAME_MAX_BYTES || row.job_class < CLASS_INTERACTIVE || row.job_class > CLASS_BULK || !sqlite3_column_int(s, 11))
+        row.n_tasks > JOB_TASKS_MAX || row.client.len > NAME_MAX_BYTES || row.job_class < CLASS_INTERACTIVE || row.job_class > CLASS_BULK ||
+        row.deadline_ms > DEADLINE_MAX_MS || !sqlite3_column_int(s, 12))
         return damaged(d, "job", row.job, e);
     return r->job(r->ctx, &row, e);
+}
+
+static int load_setting(struct db *d, sqlite3_stmt *s, const struct journal_reader *r, struct err *e)
+{
+    int        kind = sqlite3_column_int(s, 0);
+    struct str name = col_text(s, 1);
+
+    if (kind < SETTING_FARM_PAUSED || kind > SETTING_WORKER_DRAINED || name.len > NAME_MAX_BYTES || !sqlite3_column_int(s, 3))
+        return damaged(d, "setting of kind", (uint64_t)kind, e);
+    return r->setting ? r->setting(r->ctx, (enum setting_kind)kind, name, e) : 0;
 }
 
 static int load_batch(struct db *d, sqlite3_stmt *s, const struct journal_reader *r, struct err *e)
@@ -90,7 +101,8 @@ int db_load(struct db *d, const struct journal_reader *r, struct err *e)
     static const struct {
         const char *sql;
         int (*row)(struct db *d, sqlite3_stmt *s, const struct journal_reader *r, struct err *e);
-    } table[] = {{"SELECT *, crc = row_crc(id, key, name, model, n_tasks, created_wall_ms, changed_wall_ms, canceled, client, job_class)"
+    } table[] = {{"SELECT *, crc = row_crc(kind, name) FROM setting", load_setting},
+                 {"SELECT *, crc = row_crc(id, key, name, model, n_tasks, created_wall_ms, changed_wall_ms, canceled, client, job_class, deadline_ms)"
                   " FROM job ORDER BY id", load_job},
                  {"SELECT *, crc = row_crc(id, n_tasks, sha256) FROM batch ORDER BY id", load_batch},
                  {"SELECT * FROM item ORDER BY id", load_item},

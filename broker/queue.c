@@ -1,5 +1,5 @@
 /* queue.c - which task is next: classes and shares by what they have had, lanes in a ring, two lists in a lane, one bag of those in back-off.
- * Believes: Q1 to Q3 of queue.h; 64 bits of virtual time never run over (a million images a second, each 4096 x 4096 of 200 steps, for a week). */
+ * Believes: Q1 to Q4 of queue.h; 64 bits of virtual milliseconds never run over. */
 #include "broker/queue.h"
 
 #include <assert.h>
@@ -7,35 +7,59 @@
 
 static const uint64_t class_price[] = {[CLASS_INTERACTIVE] = 1, [CLASS_NORMAL] = 2, [CLASS_BULK] = 8}; /* 8 by weight */
 
-/* Into its place by used; behind those that have had as much. */
+static const int64_t age_ms[] = {[CLASS_INTERACTIVE] = INT64_MAX, [CLASS_NORMAL] = 600000, [CLASS_BULK] = 1800000};
+
+/* Into its place by used_ms, behind those that have had as much; found from the end, where who was just served belongs. */
 static void share_place(struct queue_class *c, struct share *s)
 {
-    struct share *at;
+    struct share *at = c->share ? c->share->prev : NULL; /* the last */
 
-    DL_FOREACH(c->share, at)
-        if (at->used > s->used) break;
-    if (at)
-        DL_PREPEND_ELEM(c->share, at, s);
-    else
+    while (at && at->used_ms > s->used_ms) at = at == c->share ? NULL : at->prev;
+    if (!c->share)
         DL_APPEND(c->share, s);
+    else if (!at)
+        DL_PREPEND(c->share, s);
+    else
+        DL_APPEND_ELEM(c->share, at, s);
 }
 
 static void share_join(struct queue *q, struct share *s)
 {
-    struct queue_class *c = &q->of[s->key.job_class];
+    struct queue_class *c = &q->of[s->level];
 
-    if (!c->share && c->used < q->present) c->used = q->present;
-    if (s->used < c->present) s->used = c->present;
+    if (!c->share && c->used_ms < q->present_ms) c->used_ms = q->present_ms;
+    if (s->used_ms < c->present_ms) s->used_ms = c->present_ms;
+    s->since_ms = q->now_ms;
     share_place(c, s);
+}
+
+static void share_leave(struct queue *q, struct share *s)
+{
+    DL_DELETE(q->of[s->level].share, s);
+    s->prev = s->next = NULL;
+}
+
+/* Back to the class that its jobs asked for; it must stand in none. */
+static void share_home(struct share *s)
+{
+    if (s->level == s->key.job_class) return;
+    s->level = s->key.job_class;
+    s->used_ms = s->home_ms;
 }
 
 static void lane_join(struct queue *q, struct lane *l)
 {
     struct share *s = l->job->share;
+    struct lane  *at;
 
     if (l->fresh || l->retry) return;
-    if (!s->lane) share_join(q, s);
-    DL_APPEND(s->lane, l);
+    if (!s->lane && !s->parked) share_join(q, s);
+    DL_FOREACH(s->lane, at)
+        if (l->job->due_ms && (!at->job->due_ms || at->job->due_ms > l->job->due_ms)) break;
+    if (at)
+        DL_PREPEND_ELEM(s->lane, at, l);
+    else
+        DL_APPEND(s->lane, l);
 }
 
 static void lane_leave(struct queue *q, struct lane *l)
@@ -45,9 +69,23 @@ static void lane_leave(struct queue *q, struct lane *l)
     if (l->fresh || l->retry) return;
     DL_DELETE(s->lane, l);
     l->prev = l->next = NULL;
-    if (s->lane) return;
-    DL_DELETE(q->of[s->key.job_class].share, s);
-    s->prev = s->next = NULL;
+    l->n_passed = 0;
+    if (s->lane || s->parked) return;
+    share_leave(q, s);
+    share_home(s);
+}
+
+void queue_park(struct queue *q, struct share *s, bool parked)
+{
+    if (s->parked == parked) return;
+    s->parked = parked;
+    if (!s->lane) return;
+    if (parked) {
+        share_leave(q, s);
+        share_home(s);
+    } else {
+        share_join(q, s);
+    }
 }
 
 void queue_push(struct queue *q, struct task *t)
@@ -101,31 +139,86 @@ void queue_remove(struct queue *q, struct task *t)
     t->prev = t->next = NULL;
 }
 
-void queue_take(struct queue *q, struct task *t)
+/* Credit is spent first: what was paid too much comes back, and used_ms only grows. */
+static void pay(uint64_t *used_ms, uint64_t *credit_ms, uint64_t ms)
+{
+    uint64_t back = *credit_ms < ms ? *credit_ms : ms;
+
+    *credit_ms -= back;
+    *used_ms += ms - back;
+}
+
+void queue_take(struct queue *q, struct task *t, uint32_t cost_ms, bool head)
 {
     struct lane        *l = t->lot->lane;
     struct share       *s = l->job->share;
-    struct queue_class *c = &q->of[s->key.job_class];
+    struct queue_class *c = &q->of[s->level];
+    uint32_t            charge_ms = t->charged_ms ? 0 : cost_ms;
 
-    assert(t->place == PLACE_FRESH || t->place == PLACE_RETRY);
-    queue_remove(q, t);
-    q->present = c->used;
-    c->present = s->used;
-    c->used += t->lot->cost * class_price[s->key.job_class];
-    s->used += t->lot->cost;
-    if (l->fresh || l->retry) {
+    assert((t->place == PLACE_FRESH || t->place == PLACE_RETRY) && !s->parked);
+    t->charged_ms += charge_ms;
+    if (head) { /* who was passed over, because no worker fitted, has saved nothing */
+        if (c->used_ms < q->present_ms) c->used_ms = q->present_ms;
+        if (s->used_ms < c->present_ms) s->used_ms = c->present_ms;
+        q->present_ms = c->used_ms;
+        c->present_ms = s->used_ms;
+    }
+    l->n_passed = lane_first(l) == t ? 0 : (uint8_t)(l->n_passed + 1);
+    share_leave(q, s);
+    share_home(s);
+    pay(&c->used_ms, &c->credit_ms, charge_ms * class_price[c - q->of]);
+    pay(&s->used_ms, &s->credit_ms, charge_ms);
+    s->since_ms = q->now_ms;
+    share_place(&q->of[s->level], s);
+    queue_remove(q, t); /* with its last task the share leaves */
+    if ((l->fresh || l->retry) && !l->job->due_ms) {
         DL_DELETE(s->lane, l);
         DL_APPEND(s->lane, l);
     }
-    if (!s->lane) return;
-    DL_DELETE(c->share, s);
-    share_place(c, s);
+}
+
+void queue_settle(struct queue *q, struct task *t, uint32_t worth_ms)
+{
+    struct share       *s = task_job(t)->share;
+    struct queue_class *c = &q->of[s->key.job_class];
+    uint64_t            price = class_price[s->key.job_class];
+    bool                home = s->level == s->key.job_class, linked = s->lane && !s->parked && home;
+
+    if (!t->charged_ms) return; /* taken before a restart */
+    if (worth_ms < t->charged_ms) {
+        s->credit_ms += t->charged_ms - worth_ms;
+        c->credit_ms += price * (t->charged_ms - worth_ms);
+    } else {
+        if (linked) share_leave(q, s);
+        pay(home ? &s->used_ms : &s->home_ms, &s->credit_ms, worth_ms - t->charged_ms);
+        pay(&c->used_ms, &c->credit_ms, price * (worth_ms - t->charged_ms));
+        if (linked) share_place(c, s);
+    }
+    t->charged_ms = 0;
+}
+
+void queue_age(struct queue *q)
+{
+    for (int k = CLASS_NORMAL; k <= CLASS_BULK; k++) {
+        struct share *s, *next;
+
+        DL_FOREACH_SAFE(q->of[k].share, s, next)
+        {
+            if (s->level != s->key.job_class || q->now_ms - s->since_ms < age_ms[k]) continue;
+            share_leave(q, s);
+            s->home_ms = s->used_ms;
+            s->used_ms = 0; /* it joins at the present, before all who had anything since */
+            s->level--;
+            share_join(q, s);
+        }
+    }
 }
 
 void queue_ripen(struct queue *q, int64_t now_ms)
 {
     struct task *t, *next;
 
+    q->now_ms = now_ms;
     if (!q->n_delayed || now_ms < q->ripe_ms) return;
     q->ripe_ms = INT64_MAX;
     DL_FOREACH_SAFE(q->delayed, t, next)
@@ -145,8 +238,8 @@ static const struct queue_class *class_after(const struct queue *q, const struct
     const struct queue_class *best = NULL;
 
     for (const struct queue_class *c = &q->of[CLASS_INTERACTIVE]; c <= &q->of[CLASS_BULK]; c++) {
-        if (!c->share || (last && (c->used < last->used || (c->used == last->used && c <= last)))) continue;
-        if (!best || c->used < best->used) best = c;
+        if (!c->share || (last && (c->used_ms < last->used_ms || (c->used_ms == last->used_ms && c <= last)))) continue;
+        if (!best || c->used_ms < best->used_ms) best = c;
     }
     return best;
 }
@@ -161,7 +254,7 @@ struct lane *queue_first(const struct queue *q)
 struct lane *queue_after(const struct queue *q, const struct lane *l)
 {
     const struct share       *s = l->job->share;
-    const struct queue_class *c = &q->of[s->key.job_class];
+    const struct queue_class *c = &q->of[s->level];
 
     if (l->next) return l->next;
     if (s->next) return s->next->lane;

@@ -35,6 +35,28 @@ static int read_job(void *ctx, const struct job_row *r, struct err *e)
     memcpy(j->model, r->model.at, r->model.len);
     j->changed_wall_ms = r->changed_wall_ms;
     j->canceled = r->canceled;
+    j->deadline_ms = r->deadline_ms;
+    if (r->deadline_ms) { /* what is left of it by the wall clock, which alone knows how long we were away; at least to the next tick */
+        int64_t left_ms = r->created_wall_ms + (int64_t)r->deadline_ms - wall_ms();
+
+        if (left_ms < 1) left_ms = 1;
+        if (left_ms > (int64_t)r->deadline_ms) left_ms = (int64_t)r->deadline_ms; /* the clock was set back */
+        book_due(k, j, now_ms() + left_ms);
+    }
+    return 0;
+}
+
+static int read_setting(void *ctx, enum setting_kind kind, struct str name, struct err *e)
+{
+    struct broker *b = ((struct reading *)ctx)->b;
+
+    (void)e;
+    if (kind == SETTING_FARM_PAUSED)
+        b->paused = true;
+    else if (kind == SETTING_CLIENT_PAUSED)
+        tenants_get(&b->book.tenant, name, &b->book.quota)->paused = true;
+    else
+        standing_get(&b->roster.standing, name)->drained = true;
     return 0;
 }
 
@@ -82,9 +104,9 @@ static int read_task(void *ctx, const struct task_row *r, struct err *e)
 {
     struct broker  *b = ((struct reading *)ctx)->b;
     struct task    *t = book_task(&b->book, r->task);
-    struct outcome *o;
+    struct outcome *o = NULL;
 
-    if (!t || t->seq || t->state != TASK_QUEUED || r->state < TASK_QUEUED || r->state > TASK_CANCELED || r->seq > b->book.seq ||
+    if (!t || t->seq || t->state != TASK_QUEUED || r->state < TASK_QUEUED || r->state > TASK_EXPIRED || r->seq > b->book.seq ||
         r->leases > LEASES_PER_TASK_MAX || r->crashes > CRASHES_MAX || r->transients > TRANSIENTS_MAX || r->nans > NANS_MAX)
         return odd(e, "task", r->task);
     t->leases = (uint8_t)r->leases;
@@ -105,6 +127,7 @@ static int read_task(void *ctx, const struct task_row *r, struct err *e)
     }
     task_restore(&b->book, t, (enum task_state)r->state, r->seq);
     if (r->state == TASK_RUNNING) roster_orphan(&b->roster, t, r->epoch);
+    if (r->state == TASK_DONE && !r->collected_wall_ms) task_job(t)->share->tenant->kept_bytes += outcome_bytes(o);
     if (r->state == TASK_DONE && r->collected_wall_ms) {
         task_job(t)->n_collected++;
         restore_keep(b, t);
@@ -141,11 +164,12 @@ static int queue_all(struct broker *b, struct err *e)
 int restore_all(struct broker *b, struct err *e)
 {
     struct reading              g = {.b = b};
-    const struct journal_reader reader = {&g, read_job, read_batch, read_item, read_task};
+    const struct journal_reader reader = {&g, read_job, read_batch, read_item, read_task, read_setting};
     int64_t                     began = now_ms();
     int                         rc;
 
     book_init(&b->book, journal_next_job(b->journal), journal_seq(b->journal));
+    b->book.quota = b->conf.quota;
     if ((rc = journal_load(b->journal, &reader, e)) || (rc = queue_all(b, e))) return rc;
     if (b->n_keep) qsort(b->keep, b->n_keep, sizeof *b->keep, older);
     b->stats.blobs_swept = store_sweep(&b->store);
@@ -212,7 +236,7 @@ void restore_purge(struct broker *b, int64_t wall, int64_t keep_ms)
     {
         bool images = j->waiter != NULL;
 
-        if (j->n_known != j->n_tasks && !j->canceled) continue;
+        if (j->n_canceling || (j->n_known != j->n_tasks && !j->canceled)) continue;
         if (j->n[TASK_QUEUED] + j->n[TASK_RUNNING] || j->n[TASK_DONE] != j->n_collected || wall - j->changed_wall_ms < keep_ms) continue;
         for (const struct batch *c = j->batch; c; c = c->next) {
             images |= !c->durable;

@@ -31,6 +31,18 @@ static void models_free(struct worker *w)
     w->n_models = 0;
 }
 
+/* Its place in the books of its name. */
+static void take_standing(struct roster *r, struct worker *w, struct str name, int64_t now_ms)
+{
+    struct standing *before = w->standing;
+
+    w->standing = standing_get(&r->standing, name);
+    w->standing->n_workers++;
+    if (!before) return;
+    before->n_workers--;
+    standing_drop(&r->standing, before, now_ms);
+}
+
 struct worker *roster_find(const struct roster *r, const uint8_t instance[KEY_BYTES])
 {
     struct worker *w;
@@ -53,10 +65,12 @@ struct worker *roster_hello(struct roster *r, const struct hello *h, struct peer
         DL_APPEND(r->worker, w);
         r->n_workers++;
     }
+    take_standing(r, w, h->name, now_ms);
     w->peer = peer;
     w->route = *route;
     w->hello_ms = w->seen_ms = now_ms;
     w->capacity = h->capacity;
+    w->max_batch = h->max_batch ? h->max_batch : 1;
     keep(w->name, sizeof w->name, h->name);
     keep(w->device, sizeof w->device, h->device);
     keep(w->about, sizeof w->about, h->about);
@@ -91,6 +105,8 @@ const struct worker *roster_clash(const struct roster *r, const struct hello *h,
 void roster_drop(struct roster *r, struct worker *w)
 {
     assert(!w->grant && !w->n_held);
+    w->standing->n_workers--;
+    standing_drop(&r->standing, w->standing, w->seen_ms);
     DL_DELETE(r->worker, w);
     r->n_workers--;
     models_free(w);
@@ -113,12 +129,61 @@ bool worker_suspect(const struct worker *w, int64_t now_ms)
 
 bool worker_serves(const struct worker *w, int64_t now_ms)
 {
-    return w->capacity && !w->drained && !worker_suspect(w, now_ms);
+    return w->capacity && !w->standing->drained && !standing_barred(w->standing, now_ms) && !worker_suspect(w, now_ms);
+}
+
+/* What it takes at once; also what must be free before a busy one is given more: so batches do not fall apart. */
+uint32_t worker_batch(const struct worker *w)
+{
+    return w->max_batch < w->capacity ? w->max_batch : w->capacity;
 }
 
 bool worker_free(const struct worker *w, int64_t now_ms)
 {
-    return w->n_held < w->capacity && w->n_held < LEASES_MAX && worker_serves(w, now_ms);
+    return w->n_held < w->capacity && w->n_held < LEASES_MAX && (!w->n_held || w->capacity - w->n_held >= worker_batch(w)) && worker_serves(w, now_ms);
+}
+
+void worker_deny(struct worker *w, int64_t px, int64_t now_ms)
+{
+    size_t at = 0;
+
+    for (size_t i = 1; i < DENIALS_MAX; i++) /* the one that ends first gives way */
+        if (w->denied[i].until_ms < w->denied[at].until_ms) at = i;
+    w->denied[at].px = px;
+    w->denied[at].until_ms = now_ms + DENIED_MS;
+}
+
+bool worker_denies(const struct worker *w, int64_t px, int64_t now_ms)
+{
+    for (size_t i = 0; i < DENIALS_MAX; i++)
+        if (now_ms < w->denied[i].until_ms && px >= w->denied[i].px) return true;
+    return false;
+}
+
+void worker_prompt(struct worker *w, uint64_t prompt)
+{
+    if (!worker_knows(w, prompt)) w->prompt[w->n_prompts++ % PROMPTS_KEPT] = prompt;
+}
+
+bool worker_knows(const struct worker *w, uint64_t prompt)
+{
+    for (size_t i = 0; i < w->n_prompts && i < PROMPTS_KEPT; i++)
+        if (w->prompt[i] == prompt) return true;
+    return false;
+}
+
+struct str worker_kind(const struct worker *w)
+{
+    return str_of(w->about[0] ? w->about : w->device);
+}
+
+struct worker *roster_by_id(const struct roster *r, uint64_t id)
+{
+    struct worker *w;
+
+    DL_FOREACH(r->worker, w)
+        if (w->id == id) break;
+    return w;
 }
 
 bool worker_has(const struct worker *w, struct str model)
@@ -132,7 +197,8 @@ const char *worker_state(const struct worker *w, int64_t now_ms)
 {
     if (now_ms - w->seen_ms >= WORKER_LOST_MS) return "lost";
     if (worker_suspect(w, now_ms)) return "suspect";
-    if (w->drained) return w->n_held ? "draining" : "drained";
+    if (w->standing->drained) return w->n_held ? "draining" : "drained";
+    if (standing_barred(w->standing, now_ms)) return "quarantined";
     if (w->capacity == 0) return w->n_held || w->n_done ? "draining" : "loading";
     return w->n_held ? "busy" : "ready";
 }
@@ -165,7 +231,8 @@ void roster_why(const struct roster *r, struct str model, int64_t now_ms, char *
     }
     if (n_awake) return;
     if (n_with) {
-        snprintf(text, cap, "every worker with model '%.*s' is loading, draining or silent", (int)model.len, model.len ? model.at : "");
+        snprintf(text, cap, "every worker with model '%.*s' is loading, draining, quarantined or silent: zfarm workers says which", (int)model.len,
+                 model.len ? model.at : "");
         return;
     }
     used = (size_t)snprintf(text, cap, "no worker has model '%.*s' (workers have:", (int)model.len, model.len ? model.at : "");
@@ -193,10 +260,10 @@ static struct grant *grant_new(struct task *t, uint64_t epoch, int64_t now_ms)
     struct grant *l = calloc(1, sizeof *l);
 
     if (!l) abort();
-    assert(!t->grant);
     *l = (struct grant){.task = t, .task_id = task_id(t), .epoch = epoch, .leased_ms = now_ms, .reported_ms = now_ms, .moved_ms = now_ms,
-                        .deadline_ms = now_ms + LEASE_BUDGET_MS, .stage = STAGE_WAITING};
-    t->grant = l;
+                        .deadline_ms = now_ms + LEASE_BUDGET_MS, .stage = STAGE_WAITING, .n_batch = 1};
+    assert(!t->hedge);
+    *(t->grant ? &t->hedge : &t->grant) = l;
     return l;
 }
 
@@ -225,6 +292,7 @@ void roster_adopt(struct roster *r, struct grant *l, struct worker *w, int64_t n
     l->worker = w;
     l->sent = true;
     l->leased_ms = l->reported_ms = l->moved_ms = now_ms;
+    l->n_batch = 1;
     l->deadline_ms = now_ms + LEASE_BUDGET_MS;
     DL_APPEND(w->grant, l);
     w->n_held++;
@@ -239,16 +307,27 @@ struct grant *worker_grant(const struct worker *w, uint64_t task, uint64_t epoch
     return NULL;
 }
 
+/* What is left of the task's grants moves up. */
+static void part(struct grant *l)
+{
+    struct task *t = l->task;
+
+    if (!t) return;
+    if (t->grant == l) t->grant = t->hedge;
+    t->hedge = NULL;
+    l->task = NULL;
+}
+
 void grant_revoke(struct grant *l)
 {
     assert(l->worker);
-    if (l->task) l->task->grant = NULL;
-    l->task = NULL;
+    part(l);
 }
 
 void grant_free(struct roster *r, struct grant *l)
 {
-    if (l->task) l->task->grant = NULL;
+    part(l);
+    if (l->canceling) l->canceling->n_canceling--;
     if (l->worker) {
         DL_DELETE(l->worker->grant, l);
         l->worker->n_held--;
@@ -264,6 +343,7 @@ bool grant_progress(struct grant *l, const struct progress *p, int64_t now_ms)
 
     l->reported_ms = now_ms;
     if (!moved) return false;
+    if (!l->begun_ms && p->stage > STAGE_WAITING) l->begun_ms = now_ms;
     l->stage = p->stage;
     l->step = p->step;
     l->steps = p->steps;

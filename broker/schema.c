@@ -54,4 +54,8 @@ const char *const schema_step[SCHEMA_VERSION] = {
     "UPDATE batch SET crc = row_crc(id, n_tasks, sha256);\n"
     "ALTER TABLE meta ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;\n"
     "UPDATE meta SET crc = row_crc(name, value);\n",
+    /* 4: deadlines; what people decided of clients and workers */
+    "ALTER TABLE job ADD COLUMN deadline_ms INTEGER NOT NULL DEFAULT 0;\n"    /* after created_wall_ms; 0: none */
+    "UPDATE job SET crc = row_crc(id, key, name, model, n_tasks, created_wall_ms, changed_wall_ms, canceled, client, job_class, deadline_ms);\n"
+    "CREATE TABLE setting (kind INTEGER NOT NULL, name TEXT NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;\n",
 };

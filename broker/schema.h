@@ -2,7 +2,7 @@
 #ifndef BROKER_SCHEMA_H
 #define BROKER_SCHEMA_H
 
-#define SCHEMA_VERSION 3
+#define SCHEMA_VERSION 4
 
 extern const char *const schema_step[SCHEMA_VERSION];
 

@@ -18,6 +18,9 @@ void stats_text(const struct stats *s, char *text, size_t cap)
         {"sends_refused", s->sends_refused},     {"stalls_forgiven", s->stalls_forgiven},     {"blobs_swept", s->blobs_swept},
         {"blobs_bad", s->blobs_bad},             {"keys_let_in", s->keys_let_in},             {"keys_refused", s->keys_refused},
         {"handshakes_failed", s->handshakes_failed}, {"denied", s->denied},
+        {"tasks_released", s->tasks_released},       {"tasks_expired", s->tasks_expired},
+        {"tasks_hedged", s->tasks_hedged},       {"tasks_recalled", s->tasks_recalled},       {"batches", s->batches},
+        {"workers_quarantined", s->workers_quarantined}, {"quotas_hit", s->quotas_hit},
     };
     size_t used = 0;
 

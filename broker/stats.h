@@ -8,6 +8,7 @@
 struct stats {
     uint64_t jobs_accepted, submits_duplicate, submits_refused;
     uint64_t tasks_leased, tasks_done, tasks_failed, tasks_canceled, tasks_requeued;
+    uint64_t tasks_released, tasks_expired, tasks_hedged, tasks_recalled, batches, workers_quarantined, quotas_hit;
     uint64_t results_late, results_duplicate, results_dropped, results_damaged;
     uint64_t workers_lost, leases_kept, protocol_errors, sends_refused, stalls_forgiven, blobs_swept, blobs_bad;
     uint64_t keys_let_in, keys_refused, handshakes_failed; /* of connections; denied: of messages */

@@ -294,6 +294,7 @@ static void lost_blob(struct broker *b, struct task *t, const struct err *e)
 {
     struct journal_req *r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
     struct outcome     *o = t->out;
+    uint64_t            lost_bytes = outcome_bytes(o);
 
     b->stats.blobs_bad++;
     log_error("blob_bad", "task=%" PRIu64 " error=\"%s\" made_again=true", task_id(t), e->text);
@@ -301,7 +302,10 @@ static void lost_blob(struct broker *b, struct task *t, const struct err *e)
         if (!store_drop_row(&b->store, r, &o->part[i], o->home[i])) store_drop_file(&b->store, &o->part[i]);
     o->n_parts = 0;
     memset(o->home, 0, sizeof o->home);
-    if (o->collected_wall_ms) task_job(t)->n_collected--;
+    if (o->collected_wall_ms)
+        task_job(t)->n_collected--;
+    else
+        task_job(t)->share->tenant->kept_bytes -= lost_bytes;
     o->collected_wall_ms = 0;
     t->leases = t->crashes = t->transients = t->nans = 0; /* it was well once: all its attempts are free again */
     task_move(&b->book, t, TASK_QUEUED);

@@ -16,6 +16,7 @@ struct pure {
     struct book   book;
     struct queue  queue;
     struct roster roster;
+    struct rates  rates;
     uint64_t      n_keys, n_workers, epoch;
 };
 
@@ -36,6 +37,8 @@ __attribute__((unused)) static void pure_close(struct pure *p)
         DL_FOREACH_SAFE(w->grant, g, next_grant) grant_free(&p->roster, g);
         roster_drop(&p->roster, w);
     }
+    standing_release(&p->roster.standing);
+    rates_release(&p->rates);
     book_release(&p->book);
 }
 
@@ -85,10 +88,19 @@ __attribute__((unused)) static struct worker *pure_worker(struct pure *p, uint32
 /* Leases a pair as the broker does. */
 __attribute__((unused)) static bool pure_next(struct pure *p, int64_t now, struct pair *pair)
 {
-    if (!dispatch_next(&p->queue, &p->roster, now, pair)) return false;
-    if (!pair->task->lot->lane->model.len) snprintf(task_job(pair->task)->model, MODEL_MAX_BYTES + 1, "%.*s", (int)pair->model.len, pair->model.at);
-    roster_grant(pair->worker, pair->task, ++p->epoch, now);
-    task_move(&p->book, pair->task, TASK_RUNNING);
+    queue_ripen(&p->queue, now);
+    if (!dispatch_next(&p->queue, &p->roster, &p->rates, now, pair)) return false;
+    for (size_t i = 0; i <= pair->n_also; i++) {
+        struct task  *t = i ? pair->also[i - 1] : pair->task;
+        struct grant *g;
+
+        if (!t->lot->lane->model.len) snprintf(task_job(t)->model, MODEL_MAX_BYTES + 1, "%.*s", (int)pair->model.len, pair->model.at);
+        g = roster_grant(pair->worker, t, ++p->epoch, now);
+        g->sent = true;
+        g->n_batch = (uint8_t)(1 + pair->n_also);
+        g->usual_ms = pair->usual_ms;
+        task_move(&p->book, t, TASK_RUNNING);
+    }
     return true;
 }
 

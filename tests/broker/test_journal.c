@@ -104,7 +104,19 @@ struct memory { /* what a load gives */
     uint32_t state[1000];
     char     error[100], model[100], client[100];
     uint32_t job_class;
+    uint64_t deadline_ms;
+    char     settings[200]; /* "kind name;" of each */
 };
+
+static int got_setting(void *ctx, enum setting_kind kind, struct str name, struct err *e)
+{
+    struct memory *m = ctx;
+    size_t         used = strlen(m->settings);
+
+    (void)e;
+    snprintf(m->settings + used, sizeof m->settings - used, "%d %.*s;", (int)kind, (int)name.len, name.at);
+    return 0;
+}
 
 static int got_job(void *ctx, const struct job_row *r, struct err *e)
 {
@@ -116,6 +128,7 @@ static int got_job(void *ctx, const struct job_row *r, struct err *e)
     snprintf(m->model, sizeof m->model, "%.*s", (int)r->model.len, r->model.at);
     snprintf(m->client, sizeof m->client, "%.*s", (int)r->client.len, r->client.at);
     m->job_class = r->job_class;
+    m->deadline_ms = r->deadline_ms;
     return 0;
 }
 static int got_batch(void *ctx, const struct batch_row *r, struct err *e)
@@ -148,7 +161,7 @@ static int got_task(void *ctx, const struct task_row *r, struct err *e)
 static struct memory load(struct journal *j)
 {
     struct memory         m = {0};
-    struct journal_reader r = {&m, got_job, got_batch, got_item, got_task};
+    struct journal_reader r = {&m, got_job, got_batch, got_item, got_task, got_setting};
     struct err            e = {0};
 
     if (journal_load(j, &r, &e)) fail_msg("%s", e.text);
@@ -473,7 +486,7 @@ static void test_damage_is_seen(void **state)
         struct journal       *j = NULL;
         struct waiting        w = {0};
         struct memory         m = {0};
-        struct journal_reader r = {&m, got_job, got_batch, got_item, got_task};
+        struct journal_reader r = {&m, got_job, got_batch, got_item, got_task, got_setting};
         struct err            e = {0};
         sqlite3              *db;
         int                   rc;
@@ -498,6 +511,46 @@ static void test_damage_is_seen(void **state)
     }
 }
 
+/* What people decided stays until they decide otherwise; a deadline belongs to its job. */
+static void test_settings(void **state)
+{
+    struct tmp          t;
+    struct err          e = {0};
+    struct journal     *j;
+    struct journal_req *r;
+    struct job_row      job = {.job = 1, .name = str_of("j"), .model = str_of(""), .client = str_of("a"), .n_tasks = 5, .job_class = CLASS_BULK, .deadline_ms = 60000};
+    struct memory       m;
+
+    (void)state;
+    tmp_open(&t);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(journal_open(&j, t.dir, &e), 0);
+        m = load(j);
+        assert_string_equal(m.settings, round ? "1 ;2 b:1;3 w" "\xc3\xa9" ";" : "");
+        if (round) assert_int_equal(m.deadline_ms, 60000);
+        assert_int_equal(journal_start(j, &e), 0);
+        r = journal_req(JOURNAL_SYNC, NULL, NULL);
+        if (!round) journal_put_job(r, &job);
+        journal_put_setting(r, SETTING_FARM_PAUSED, str_of(""), round == 0);
+        journal_put_setting(r, SETTING_CLIENT_PAUSED, str_of("a"), true);
+        journal_put_setting(r, SETTING_CLIENT_PAUSED, str_of("b:1"), true);
+        journal_put_setting(r, SETTING_CLIENT_PAUSED, str_of("a"), false);
+        journal_put_setting(r, SETTING_WORKER_DRAINED, str_of("w" "\xc3\xa9"), true);
+        journal_send(j, r);
+        journal_close(j);
+    }
+    assert_int_equal(journal_open(&j, t.dir, &e), 0);
+    assert_string_equal(load(j).settings, "2 b:1;3 w" "\xc3\xa9" ";");
+    journal_close(j);
+    tmp_close(&t);
+}
+
+static void no_crc(sqlite3_context *ctx, int n, sqlite3_value **v)
+{
+    (void)n, (void)v;
+    sqlite3_result_int(ctx, 0);
+}
+
 /* A journal of every older version is brought to this one, once, and its jobs are those of nobody, CLASS_NORMAL. */
 static void test_older_versions(void **state)
 {
@@ -513,6 +566,7 @@ static void test_older_versions(void **state)
         tmp_open(&t);
         snprintf(path, sizeof path, "%s/journal.db", t.dir);
         assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, real_vfs->zName), SQLITE_OK);
+        assert_int_equal(sqlite3_create_function(db, "row_crc", -1, SQLITE_UTF8, NULL, no_crc, NULL, NULL), SQLITE_OK); /* the next step makes them */
         for (int v = 0; v < version; v++) assert_int_equal(sqlite3_exec(db, schema_step[v], NULL, NULL, NULL), SQLITE_OK);
         snprintf(sql, sizeof sql, "PRAGMA user_version=%d", version);
         assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
@@ -558,7 +612,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reopen_equals), cmocka_unit_test(test_ids_only_grow),    cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_every_call_fails), cmocka_unit_test(test_full),
-        cmocka_unit_test(test_older_versions), cmocka_unit_test(test_kill),   cmocka_unit_test(test_damage_is_seen),   cmocka_unit_test(test_file_is_garbage),
+        cmocka_unit_test(test_settings), cmocka_unit_test(test_older_versions), cmocka_unit_test(test_kill),   cmocka_unit_test(test_damage_is_seen),   cmocka_unit_test(test_file_is_garbage),
     };
 
     return cmocka_run_group_tests(tests, shim_setup, NULL);

@@ -8,7 +8,7 @@ static struct task *next(struct pure *p)
     struct lane *l = queue_first(&p->queue);
     struct task *t = l ? lane_first(l) : NULL;
 
-    if (t) queue_take(&p->queue, t);
+    if (t) queue_take(&p->queue, t, t->lot->cost, true);
     return t;
 }
 

@@ -445,8 +445,15 @@ static void test_requeue_and_drain(void **state)
     got = actor_ask(&c, &(struct msg){.kind = MSG_SHOW, .show = {.job = requeue.control.job, .limit = 1}}, MSG_SHOW_OK);
     assert_int_equal(got.show_ok.task[0].info.state, TASK_QUEUED);
     actor_hello(&w, NULL, 0);
+    got = actor_ask(&c, &(struct msg){.kind = MSG_WORKERS}, MSG_WORKERS_OK); /* it is drained through a restart of both */
+    assert_true(str_is(got.workers_ok.worker[0].state, "drained") && strstr(got.workers_ok.worker[0].why.at, "somebody drained it"));
+    actor_read(&w, 200);
+    assert_false(actor_find(&w, MSG_LEASE, 0, &got));
+    drain.control.verb = CONTROL_UNDRAIN;
+    assert_int_equal(actor_ask(&c, &drain, MSG_CONTROL_OK).control_ok.n, 1);
     l = actor_take(&w, MSG_LEASE).lease;
     assert_int_equal(l.index, 0);
+    drain.control.verb = CONTROL_DRAIN;
     assert_int_equal(actor_ask(&c, &drain, MSG_CONTROL_OK).control_ok.n, 1); /* what it holds it finishes */
     actor_deliver(&w, &l, small());
     actor_submit(&c, "next", 1, 1, "", MSG_SUBMIT_OK);

@@ -83,7 +83,7 @@ static void test_leases(void **state)
     w = pure_worker(&p, 2, "turbo", NULL, 0);
     j = pure_job(&p, 3, "", NULL);
     t = j->batch->task;
-    queue_take(&p.queue, &t[0]);
+    queue_take(&p.queue, &t[0], 1, true);
     g = roster_grant(w, &t[0], 11, 100);
     task_move(&p.book, &t[0], TASK_RUNNING);
     assert_int_equal(w->n_held, 1);
@@ -103,7 +103,7 @@ static void test_leases(void **state)
     grant_free(&p.roster, g);
     assert_int_equal(w->n_held, 0);
 
-    queue_take(&p.queue, &t[1]);
+    queue_take(&p.queue, &t[1], 1, true);
     g = roster_orphan(&p.roster, &t[1], 5); /* after a restart */
     task_move(&p.book, &t[1], TASK_RUNNING);
     roster_adopt(&p.roster, g, w, 1000);
@@ -131,7 +131,7 @@ static void test_why(void **state)
     roster_why(&p.roster, (struct str){0}, 0, text, sizeof text);
     assert_string_equal(text, "");
     roster_why(&p.roster, str_of("demo"), 10000, text, sizeof text);
-    assert_string_equal(text, "every worker with model 'demo' is loading, draining or silent");
+    assert_string_equal(text, "every worker with model 'demo' is loading, draining, quarantined or silent: zfarm workers says which");
     for (size_t cap = 1; cap < 60; cap++) { /* cut, never overrun */
         memset(text, 'x', sizeof text);
         roster_why(&p.roster, str_of("base"), 0, text, cap);
