@@ -16,6 +16,7 @@
 #include "kernels/cpu/common.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/half.h"
+#include "kernels/cpu/winograd.h"
 
 enum { STRIP_BYTES = 4 << 20, STRIP_PIXELS_MIN = 256, STRIPS_WISHED = 16, SHAPES = 3 };
 
@@ -57,6 +58,7 @@ void cpu_conv_forget(struct cpu *c, const void *at, size_t bytes)
 {
     struct conv_weight *w, *next;
 
+    winograd_forget(c, at, bytes);
     LL_FOREACH_SAFE(c->conv, w, next) {
         if (at && ((const char *)w->at < (const char *)at || (const char *)w->at >= (const char *)at + bytes)) continue;
         LL_DELETE(c->conv, w);
@@ -299,6 +301,10 @@ void cpu_conv2d(struct dev *d, struct tensor *y, const struct tensor *x, const s
     size_t      bytes = 0;
     int         before, rc;
 
+    if (winograd_takes(c, x, w)) {
+        cpu_winograd(d, y, x, w, bias, add);
+        return;
+    }
     if (!(j.bias = cpu_vec(d, bias, 0))) return;
     j.native = j.bf16 && c->native_bf16;
     j.strip = strip_height(&j);

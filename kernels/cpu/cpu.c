@@ -121,7 +121,7 @@ static void end(struct dev *d)
     for (int i = 0; i < c->kept.n; i++) free(c->kept.at[i]);
     for (int i = 0; i < 3; i++) free(c->vec[i].at);
     free(c->kept.at);
-    free(c->x16.at);
+    free(c->room.at);
     if (c->engine) dnnl_engine_destroy(c->engine);
     pool_free(c->pool);
     free(c);
@@ -216,7 +216,8 @@ int cpu_open(struct dev *d, const struct dev_opts *o, struct err *e)
     d->act_type = DTYPE_F32;
     d->group_tok = 1;
     c->native_bf16 = isa == dnnl_cpu_isa_avx512_core_bf16 || isa == dnnl_cpu_isa_avx512_core_amx;
-    c->int16 = o->precision == PRECISION_AUTO && !c->native_bf16 ? int16_best() : NULL;
+    c->fast = o->precision == PRECISION_AUTO && !c->native_bf16;
+    c->int16 = c->fast ? int16_best((isa & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni) : NULL;
     d->precision = o->precision != PRECISION_AUTO ? o->precision : c->native_bf16 ? PRECISION_BF16 : PRECISION_F32;
     if (dnnl_engine_create(&c->engine, dnnl_cpu, 0) != dnnl_success) {
         rc = err_set(e, ERR_DEVICE, "cpu: oneDNN does not start");
@@ -252,6 +253,15 @@ const float *cpu_vec(struct dev *d, const struct tensor *t, int slot)
     to_f32(c->vec[slot].at, t->data, t->type, n);
     for (int64_t i = 0; t->scale != 0.0f && i < n; i++) c->vec[slot].at[i] *= t->scale;
     return c->vec[slot].at;
+}
+
+void *cpu_room(struct cpu *c, size_t bytes)
+{
+    if (bytes <= c->room.cap) return c->room.at;
+    free(c->room.at);
+    c->room.at = take(NULL, bytes);
+    c->room.cap = c->room.at ? bytes : 0;
+    return c->room.at;
 }
 
 int64_t cpu_rows_per_chunk(int64_t n, int64_t cost)

@@ -15,7 +15,9 @@ struct cpu {
     struct pool *pool;
     bool         native_bf16; /* the CPU multiplies bf16 itself: oneDNN's bf16 primitives; else round and multiply in f32 */
     const struct int16 *int16; /* linear16.c: how products of many rows are made; NULL: not in this precision, or not on this CPU */
-    struct { void *at; size_t cap; } x16; /* linear16.c: x rounded */
+    bool                       fast;     /* precision auto, and bf16 is not native: errors up to 1e-4 may buy speed */
+    struct winograd_weight    *winograd; /* winograd.c: transformed weights, by address */
+    struct { void *at; size_t cap; } room; /* see cpu_room() */
     struct dnnl_engine *engine;
     struct conv_weight *conv; /* conv.c: weights in oneDNN's own order, by address (uthash) */
     struct mm          *mm;   /* mm.c: bf16 products by shape (uthash) */
@@ -35,6 +37,9 @@ const float *cpu_vec(struct dev *d, const struct tensor *t, int slot);
 
 /* norm.c: y = x / sqrt(mean(x^2) + eps) * w of one row; y may be x. */
 void cpu_rms_row(float *y, const float *x, const float *w, int64_t c, float eps);
+
+/* At least this many bytes shared by an op's threads, 64-byte aligned, kept and grown; what was in it is lost. NULL when refused. */
+void *cpu_room(struct cpu *c, size_t bytes);
 
 /* conv.c: forget what was kept for bytes that go away; all when at is NULL. */
 void cpu_conv_forget(struct cpu *c, const void *at, size_t bytes);

@@ -194,11 +194,11 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) static void tile
     }
 }
 
-const struct int16 *int16_best(void)
+const struct int16 *int16_best(bool may_vnni)
 {
     static const struct int16 avx2 = {"avx2", AVX2_ROWS, AVX2_COLS, tile_avx2}, vnni = {"avx512 vnni", VNNI_ROWS, VNNI_COLS, tile_vnni};
 
-    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) return &vnni;
+    if (may_vnni && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) return &vnni;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &avx2 : NULL;
 }
 #else
@@ -208,8 +208,9 @@ static void interleave(char *to, size_t stride, const int16_t *q, int64_t k)
     assert(!"int16: no tile was offered");
 }
 
-const struct int16 *int16_best(void)
+const struct int16 *int16_best(bool may_vnni)
 {
+    (void)may_vnni;
     return NULL;
 }
 #endif

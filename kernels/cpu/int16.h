@@ -1,6 +1,6 @@
 /* int16.h - products of 16-bit integers with a scale for every 32 values of a row: what a CPU without bf16 of its own multiplies fastest.
  *
- *   const struct int16 *v = int16_best();                                      NULL: this CPU has no such code
+ *   const struct int16 *v = int16_best(true);                                  NULL: this CPU has no such code
  *   int16_put_x(v, x, dx, row, from, n, k, int16_limit_x(type));               v->rows rows make a group
  *   int16_put_w(v, w, dw, from, row_bytes, type, n_cols, n, k, room);          up to v->cols rows of the weight make a panel
  *   v->tile(y, x, dx, w, dw, k);                                               y [rows][cols] += group x panel^T
@@ -27,7 +27,8 @@ struct int16 {
     void (*tile)(float *y, const int16_t *x, const float *dx, const int16_t *w, const float *dw, int64_t k);
 };
 
-const struct int16 *int16_best(void);
+/* vnni: also with AVX-512 VNNI where the CPU has it, not with AVX2 alone. */
+const struct int16 *int16_best(bool vnni);
 
 /* The limit for x beside weights of this type. */
 int  int16_limit_x(enum dtype w_type);

@@ -3,8 +3,6 @@
  * x is rounded once, in groups of rows, for at most ROWS rows at a time; then each thread takes COLS columns: DEPTH of k at a time it makes
  * their panels of w (which stay in its cache) and adds all groups' products to its own dense tiles. A row's result depends on that row
  * and w alone. Not here: rounding and the inner loop (int16.c), few rows (linear.c). */
-#include <stdlib.h>
-
 #include "kernels/cpu/common.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/int16.h"
@@ -112,18 +110,12 @@ static void columns(void *ctx, int64_t chunk, int thread)
     }
 }
 
-/* Room for x rounded: kept, grown. */
+/* Room for x rounded. */
 static int reserve(struct job *j, int64_t rows)
 {
     size_t n = (size_t)(rows * j->deep), bytes = n * sizeof(int16_t) + n / INT16_BLOCK * sizeof(float);
 
-    if (bytes > j->c->x16.cap) {
-        free(j->c->x16.at);
-        j->c->x16.cap = 0;
-        if (!(j->c->x16.at = aligned_alloc(64, (bytes + 63) / 64 * 64))) return ERR_NOMEM;
-        j->c->x16.cap = bytes;
-    }
-    j->q = j->c->x16.at;
+    if (!(j->q = cpu_room(j->c, bytes))) return ERR_NOMEM;
     j->dq = (float *)(j->q + n);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* bench_engine.c - milliseconds of each stage on a model folder: open, encode, each pass, decode. Measures, never fails a test.
+/* bench_engine.c - milliseconds of each stage on a model folder: open, encode, each pass, decode; and memory. Measures, never fails a test.
  * usage: bench_engine MODEL_DIR [WIDTHxHEIGHT] [STEPS] [THREADS] [auto|f32|bf16] [DEVICE] */
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +38,22 @@ static double since(int64_t *at_us)
     return ms;
 }
 
+/* The most memory so far, and what of the present is our own and what is mapped files. */
+static void memory(void)
+{
+    FILE *f = fopen("/proc/self/status", "re");
+    char  line[128];
+    long  kib;
+
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "VmHWM: %ld", &kib) == 1) printf("memory   %10.1f MiB at most;", (double)kib / 1024);
+        if (sscanf(line, "RssAnon: %ld", &kib) == 1) printf(" now own %.1f", (double)kib / 1024);
+        if (sscanf(line, "RssFile: %ld", &kib) == 1) printf(", files %.1f\n", (double)kib / 1024);
+    }
+    if (f) fclose(f);
+    fflush(stdout);
+}
+
 static int fail(const struct err *e)
 {
     fprintf(stderr, "bench_engine: %s\n", e->text);
@@ -57,6 +73,8 @@ static int run(struct engine *g, const struct gen *gen)
     if (engine_encode(g, str_of("A sleek black helmeted robot in a dark tactical jacket, red background"), &p, &e))
         return fail(&e);
     printf("encode   %10.1f ms\n", since(&at));
+    memory();
+    at = now_us();
     laps.at_us = at;
     if (engine_denoise(g, p, NULL, gen, &h, &z, &e))
         return fail(&e);
@@ -64,9 +82,12 @@ static int run(struct engine *g, const struct gen *gen)
     if (laps.n)
         printf(", later %.1f mean %.1f best", laps.sum_ms / laps.n, laps.best_ms);
     printf("\n");
+    memory();
+    at = now_us();
     if (engine_decode(g, z, &img, &e))
         return fail(&e);
     printf("decode   %10.1f ms\n", since(&at));
+    memory();
     image_free(&img);
     latent_free(z);
     embed_free(p);

@@ -80,6 +80,33 @@ static void test_all(void **state)
     }
 }
 
+/* What the CPU may do with a quarter of the multiplications: ragged tiles, parts and blocks of them. */
+static void winograd(struct scene *s)
+{
+    int64_t h = dice_range(&s->r, 4, 20), w = dice_range(&s->r, 4, 20);
+
+    conv(s, h, w, 64 + 8 * dice_range(&s->r, 0, 3), 16 * dice_range(&s->r, 1, 3), 3, (int)dice_range(&s->r, 0, 2));
+}
+
+static void many_tiles(struct scene *s)
+{
+    conv(s, 61, 66, 64, 16, 3, 2);
+}
+
+static void deep(struct scene *s)
+{
+    conv(s, 9, 7, 520, 32, 3, 1);
+}
+
+static void test_auto(void **state)
+{
+    (void)state;
+    twin_run(ragged, PRECISION_AUTO, 3e-5, 10);
+    twin_run(winograd, PRECISION_AUTO, 3e-5, 12);
+    twin_run(many_tiles, PRECISION_AUTO, 3e-5, 1);
+    twin_run(deep, PRECISION_AUTO, 3e-5, 1);
+}
+
 static void test_nan(void **state)
 {
     struct dev   *d = twin_dev(PRECISION_F32, 2);
@@ -98,31 +125,47 @@ static void test_nan(void **state)
     dev_close(d);
 }
 
-/* dev_put() and dev_free() forget the kept order of a weight: other weights at the same address are seen. */
-static void test_forgets(void **state)
+/* dev_put() and dev_free() forget the kept order of a weight: other weights at the same address are seen. Every weight is the round's number
+ * in the middle, so y is that times the sum over x's channels. */
+static void forgets(enum precision p, int64_t side, int64_t ci, int64_t co, int64_t k)
 {
-    struct dev   *d = twin_dev(PRECISION_F32, 1);
+    struct dev   *d = twin_dev(p, 1);
     struct scene  s = {.d = d, .r = {.state = 5}};
-    struct tensor x = twin_random(&s, false, 1.0f, 3, (int64_t[]){3, 3, 1}), y = twin_new(&s, false, 3, (int64_t[]){3, 3, 1});
-    struct tensor w, b = twin_weight(&s, DTYPE_F32, 0.0f, 1, (int64_t[]){1});
+    struct tensor x = twin_random(&s, false, 1.0f, 3, (int64_t[]){side, side, ci}), y = twin_new(&s, false, 3, (int64_t[]){side, side, co});
+    struct tensor w, b = twin_weight(&s, DTYPE_F32, 0.0f, 1, &co);
+    int64_t       n = co * ci * k * k;
+    float        *f = calloc((size_t)n, sizeof *f);
     struct err    e = {0};
 
-    (void)state;
+    assert_non_null(f);
     for (int round = 0; round < 6; round++) {
-        float f = (float)round;
-
-        if (round % 2 == 0) assert_int_equal(dev_alloc(d, DTYPE_F32, 4, (int64_t[]){1, 1, 1, 1}, &w, &e), 0);
-        assert_int_equal(dev_put(d, &w, &f, sizeof f, &e), 0);
+        for (int64_t i = k * k / 2; i < n; i += k * k) f[i] = (float)round;
+        if (round % 2 == 0) assert_int_equal(dev_alloc(d, DTYPE_F32, 4, (int64_t[]){co, ci, k, k}, &w, &e), 0);
+        assert_int_equal(dev_put(d, &w, f, (size_t)n * sizeof *f, &e), 0);
         op_conv2d(d, &y, &x, &w, &b, NULL);
-        for (int i = 0; i < 9; i++) assert_true(((float *)y.data)[i] == f * ((float *)x.data)[i]);
+        for (int64_t i = 0; i < side * side * co; i++) {
+            double sum = 0;
+
+            for (int64_t c = 0; c < ci; c++) sum += (double)round * twin_at(&x, i / co * ci + c);
+            assert_true(fabs(twin_at(&y, i) - sum) <= 1e-3 * round);
+        }
         if (round % 2 == 1) dev_free(d, &w);
     }
+    free(f);
     dev_close(d);
+}
+
+static void test_forgets(void **state)
+{
+    (void)state;
+    forgets(PRECISION_F32, 3, 1, 1, 1);
+    forgets(PRECISION_F32, 5, 2, 3, 3);
+    forgets(PRECISION_AUTO, 6, 64, 16, 3);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all), cmocka_unit_test(test_nan), cmocka_unit_test(test_forgets)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all), cmocka_unit_test(test_auto), cmocka_unit_test(test_nan), cmocka_unit_test(test_forgets)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
