@@ -19,7 +19,7 @@
 enum { /* options without a letter */
     O_NEGATIVE = 0x100, O_STEPS, O_INFERENCE, O_NORM, O_TRUNC, O_RNG, O_LATENTS, O_MODEL, O_BROKER, O_JSON, O_DEVICE, O_PRECISION, O_THREADS,
     O_WORKERS, O_PROMPT_FILE, O_SHEET, O_RESUME, O_DETACH, O_KEEP, O_TIMEOUT, O_PATIENCE, O_LISTEN, O_DATA, O_LIMIT, O_DIT, O_TEXT, O_VAE, O_TOKENIZER, O_PROFILE,
-    O_CLASS, O_UNDO, O_KEY, O_SERVER_KEY
+    O_CLASS, O_DEADLINE, O_UNDO, O_KEY, O_SERVER_KEY
 };
 
 static const struct argp_option prompt_options[] = {
@@ -76,7 +76,9 @@ static const struct argp_option broker_options[] = {
     {0}};
 
 static const struct argp_option class_options[] = {
-    {"class", O_CLASS, "CLASS", 0, "interactive, normal or bulk: while all wait they get a busy farm 8:4:1 (generate: interactive; batch: normal)", 4}, {0}};
+    {"class", O_CLASS, "CLASS", 0, "interactive, normal or bulk: while all wait they get a busy farm 8:4:1 (generate: interactive; batch: normal)", 4},
+    {"deadline", O_DEADLINE, "SECONDS", 0, "what no worker has begun by then expires; of one client's jobs the one with the earliest deadline goes first", 4},
+    {0}};
 
 static const struct argp_option model_options[] = {
     {"model", O_MODEL, "NAME|DIR", 0, "with --broker: a name that its workers announce; without: a folder (ZFARM_MODEL, models/demo)", 4}, {0}};
@@ -163,8 +165,13 @@ static const struct command {
     [ARGS_REQUEUE] = {"requeue", "try failed images once more", "JOB[:INDEX]", "Put a job's failed images, or one of them, into the queue again; their attempts start anew.\v"
         "Examples:\n  zfarm requeue 7\n  zfarm requeue 7:3\n", {broker_options, output_options}},
     [ARGS_DRAIN] = {"drain", "give a worker no more work", "WORKER", "Give a worker no more work: what it holds it finishes, then it can be stopped.\v"
-        "Holds until --undo, or until the worker or the broker is started again.\n\nExamples:\n  zfarm drain gpu3:4711\n  zfarm drain gpu3:4711 --undo\n",
+        "It goes by the worker's name and holds until --undo, whatever is started again meanwhile.\n\nExamples:\n  zfarm drain gpu3:4711\n  zfarm drain gpu3:4711 --undo\n",
         {undo_options, broker_options, output_options}},
+    [ARGS_PAUSE] = {"pause", "let a client's work, or all work, wait", "[CLIENT]", "Give no more work of CLIENT to workers, or no work at all: what runs is finished, and new jobs are taken.\v"
+        "Holds until zfarm resume, also when the broker is started again. zfarm jobs --json names the clients.\n\n"
+        "Examples:\n  zfarm pause\n  zfarm pause 1000@desk\n", {broker_options, output_options}},
+    [ARGS_RESUME] = {"resume", "go on after pause", "[CLIENT]", "Go on with the work of CLIENT, or with all work, after zfarm pause.\v"
+        "A client that was paused on its own goes on by its own name.\n\nExamples:\n  zfarm resume\n  zfarm resume 1000@desk\n", {broker_options, output_options}},
 };
 
 const char *argp_program_version = "zfarm " ZFARM_VERSION;
@@ -291,6 +298,17 @@ static int word(struct parse *p, const char *value)
             return EINVAL;
         }
         return text(p, "WORKER", value, &a->worker);
+    case ARGS_PAUSE:
+    case ARGS_RESUME:
+        if (a->client) {
+            err_set(&p->err, ERR_ARG, "one client at a time: \"%.60s\" is too many", value);
+            return EINVAL;
+        }
+        if (!*value || strlen(value) > NAME_MAX_BYTES) {
+            err_set(&p->err, ERR_ARG, "a client's name has 1 to %d bytes", NAME_MAX_BYTES);
+            return EINVAL;
+        }
+        return text(p, "CLIENT", value, &a->client);
     case ARGS_REQUEUE:
         return job_and_index(p, value);
     case ARGS_SHOW:
@@ -384,6 +402,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case O_CLASS:
         return job_class(p, arg);
+    case O_DEADLINE:
+        return seconds(p, "deadline", arg, &a->deadline_ms);
     case O_TIMEOUT:
         return seconds(p, "timeout", arg, &a->timeout_ms);
     case O_PATIENCE:

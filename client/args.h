@@ -27,6 +27,8 @@ enum args_command {
     ARGS_DEAD,
     ARGS_REQUEUE,
     ARGS_DRAIN,
+    ARGS_PAUSE,
+    ARGS_RESUME,
     N_ARGS_COMMANDS
 };
 
@@ -41,6 +43,8 @@ struct args {
     uint64_t          job;                                 /* show, watch, gather, cancel JOB */
     int64_t           index;                               /* requeue JOB:INDEX; -1: all of the job */
     const char       *worker;                              /* drain WORKER */
+    const char       *client;                              /* pause, resume CLIENT; NULL: the farm */
+    int64_t           deadline_ms;                         /* generate, batch; 0: none */
     bool              undo;                                /* drain */
     const char       *broker;                              /* NULL: an embedded farm */
     const char       *key, *server_key;                    /* of that broker; NULL: none */

@@ -178,7 +178,7 @@ static int pause_ms(struct client *c, int64_t ms, struct err *e)
     return rc;
 }
 
-/* BUSY: said when it lasts, and waited for. 0: ask again; ERR_TIMEOUT when the patience is over. */
+/* BUSY, or QUOTA for now: said when it lasts, and waited for. 0: ask again; ERR_TIMEOUT when the patience is over. */
 static int busy(struct client *c, const struct error *x, struct err *e)
 {
     int64_t now = now_ms(), ms = x->retry_after_ms < 100 ? 100 : x->retry_after_ms > 10000 ? 10000 : x->retry_after_ms;
@@ -217,7 +217,7 @@ static int answer(struct client *c, const struct msg *ask, enum msg_kind want, s
         rc = meet(c, e);
         return rc ? rc : 2;
     }
-    if (m->error.code == WIRE_BUSY) {
+    if (m->error.code == WIRE_BUSY || (m->error.code == WIRE_QUOTA && m->error.retry_after_ms)) {
         rc = busy(c, &m->error, e);
         return rc ? rc : 2;
     }
@@ -338,6 +338,7 @@ int client_submit(struct client *c, const uint8_t key[KEY_BYTES], const char *na
     ask.submit.name = str_of(name);
     ask.submit.n_tasks = (uint32_t)n_tasks;
     ask.submit.job_class = c->o.job_class;
+    ask.submit.deadline_ms = c->o.deadline_ms;
     for (size_t at = 0; at < n_items;) {
         int rc;
 
@@ -413,6 +414,11 @@ int client_requeue(struct client *c, uint64_t job, int64_t index, uint32_t *n, s
 int client_drain(struct client *c, const char *worker, bool undo, uint32_t *n, struct err *e)
 {
     return control(c, &(struct control_ask){.verb = undo ? CONTROL_UNDRAIN : CONTROL_DRAIN, .worker = str_of(worker)}, n, e);
+}
+
+int client_pause(struct client *c, const char *whose, bool resume, uint32_t *n, struct err *e)
+{
+    return control(c, &(struct control_ask){.verb = resume ? CONTROL_RESUME : CONTROL_PAUSE, .client = str_of(whose)}, n, e);
 }
 
 /* Reads the chunks of c->transfer until `bytes` is whole. 0, ERR_BUSY (silence: ask again from where we are), or the reason. */

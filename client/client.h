@@ -9,8 +9,8 @@
  *   client_collected(c, tasks, n, &e);  client_close(c);
  *
  * Every call is one question and its answer. When the broker is away (silence, restart, unknown session) the call goes on a new socket,
- * says HELLO and asks again; every question is idempotent, so nothing is lost or done twice. A broker that is busy (its disk is full) is
- * asked again, too. It gives up after patience_ms of either.
+ * says HELLO and asks again; every question is idempotent, so nothing is lost or done twice. A broker that is busy (its disk is full), or
+ * says that this client has its full share there for now, is asked again, too. It gives up after patience_ms of either.
  * One thread owns a client. *stop set from a signal handler ends any wait with ERR_CANCELED.
  * Not here: files (gather.c), what is shown (progress.c), which process the broker is (local.c). */
 #ifndef CLIENT_CLIENT_H
@@ -36,6 +36,7 @@ struct client_opts {
     const struct key      *key;         /* who asks, of a broker with keys (its owner copies it); NULL: none */
     const char            *name;        /* shown by the broker, which shares out by what stands before its last ':'; NULL: uid@host:pid */
     enum job_class         job_class;   /* of the jobs it submits; 0: CLASS_NORMAL */
+    uint64_t               deadline_ms; /* of the jobs it submits: what has not begun by then expires; 0: never */
     int64_t                timeout_ms;  /* for the first answer; 0: CLIENT_TIMEOUT_MS */
     int64_t                patience_ms; /* for a broker that answered once, or is busy; 0: 10 minutes */
     client_away_f         *away;        /* may be NULL */
@@ -64,6 +65,8 @@ int client_cancel(struct client *c, uint64_t job, struct cancel_ok *out, struct 
 /* Failed images of a job (index < 0: all) into the queue again; a worker gets no new work, or again. *n: how many that changed. */
 int client_requeue(struct client *c, uint64_t job, int64_t index, uint32_t *n, struct err *e);
 int client_drain(struct client *c, const char *worker, bool undo, uint32_t *n, struct err *e);
+/* Nothing more of a client's work ("": of anybody's) is given to workers, or again; what runs is finished. */
+int client_pause(struct client *c, const char *whose, bool resume, uint32_t *n, struct err *e);
 /* The whole part into bytes (cleared first). ERR_FORMAT when its size or SHA-256 is not the promised one. */
 int client_fetch(struct client *c, uint64_t task, const struct part *part, struct buf *bytes, struct err *e);
 /* Any number of tasks; written and fsynced here. */

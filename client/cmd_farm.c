@@ -1,4 +1,4 @@
-/* cmd_farm.c - what goes wrong on a farm, and what to do: dead, requeue, drain. */
+/* cmd_farm.c - what goes wrong on a farm, and what to do: dead, requeue, drain, pause, resume. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -31,7 +31,7 @@ static int dead_of(struct session *s, uint64_t job, struct buf *b, uint64_t *n_d
             const struct shown *t = &m.show_ok.task[k];
 
             first = t->info.index + 1;
-            if (t->info.state != TASK_FAILED) continue;
+            if (t->info.state != TASK_FAILED && t->info.state != TASK_EXPIRED) continue;
             if (s->a->json) {
                 buf_printf(b, "{\"job\":%" PRIu64 ",\"image\":", job);
                 print_task_json(b, t);
@@ -70,7 +70,7 @@ int cmd_dead(struct args *a)
     rc = session_open(&s, NULL, &e);
     if (rc == 0) rc = client_jobs(s.client, 0, JOBS_MAX, &m, &e);
     for (size_t k = 0; rc == 0 && k < m.jobs_ok.n_jobs; k++) /* the answer lives until the next question */
-        if (m.jobs_ok.job[k].n_failed) job[n_jobs++] = m.jobs_ok.job[k].job;
+        if (m.jobs_ok.job[k].n_failed || m.jobs_ok.job[k].n_expired) job[n_jobs++] = m.jobs_ok.job[k].job;
     for (size_t k = 0; rc == 0 && k < n_jobs; k++) rc = dead_of(&s, job[k], &b, &n_dead, &e);
     if (rc == 0 && !n_dead && !a->json) buf_puts(&b, "no failed images\n");
     if (rc == 0) rc = put(&b, &e);
@@ -107,4 +107,31 @@ int cmd_drain(struct args *a)
     if (rc == 0 && !a->json)
         printf("%s: %s\n", a->worker, !n ? "nothing to change" : a->undo ? "gets work again" : "gets no more work; zfarm workers says when it is drained");
     return session_close(&s, rc, &e);
+}
+
+static int pause_or_resume(struct args *a, bool resume)
+{
+    struct session s;
+    struct err     e = {0};
+    uint32_t       n = 0;
+    const char    *whose = a->client ? a->client : "";
+    int            rc;
+
+    session_begin(&s, a);
+    rc = session_open(&s, NULL, &e);
+    if (rc == 0) rc = client_pause(s.client, whose, resume, &n, &e);
+    if (rc == 0 && a->json) printf("{\"changed\":%" PRIu32 "}\n", n);
+    if (rc == 0 && !a->json)
+        printf("%s: %s\n", a->client ? a->client : "the farm", !n ? "nothing to change" : resume ? "goes on" : "paused; what runs is finished, and new jobs are taken");
+    return session_close(&s, rc, &e);
+}
+
+int cmd_pause(struct args *a)
+{
+    return pause_or_resume(a, false);
+}
+
+int cmd_resume(struct args *a)
+{
+    return pause_or_resume(a, true);
 }

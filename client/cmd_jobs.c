@@ -7,7 +7,9 @@
 #include "client/commands.h"
 #include "client/print.h"
 
-#define TABLE_BYTES ((size_t)64 << 20)
+#define TABLE_BYTES      ((size_t)64 << 20)
+#define CONFIRM_MS       60000 /* a step of a large picture on a CPU may take longer: then it is said */
+#define CONFIRM_EVERY_MS 100
 
 /* A reader that has seen enough (zfarm show 3 | head) is no failure. */
 static int print_out(struct buf *b, struct err *e)
@@ -115,22 +117,46 @@ int cmd_workers(struct args *a)
     return session_close(&s, rc, &e);
 }
 
+/* Until every worker has let go of the job's canceled images, each at the end of its step. *left: how many have not after CONFIRM_MS. */
+static int confirm(struct session *s, uint64_t job, uint32_t *left, struct err *e)
+{
+    int64_t until = now_ms() + CONFIRM_MS;
+    int     rc = 0;
+
+    do {
+        struct msg m;
+
+        sleep_ms(CONFIRM_EVERY_MS);
+        rc = client_jobs(s->client, job, 1, &m, e);
+        if (rc == 0) *left = m.jobs_ok.n_jobs ? m.jobs_ok.job[0].n_canceling : 0;
+    } while (rc == 0 && *left && now_ms() < until);
+    return rc;
+}
+
 int cmd_cancel(struct args *a)
 {
     struct session   s;
     struct err       e = {0};
     struct cancel_ok c = {0};
+    uint32_t         left;
     int              rc;
 
     session_begin(&s, a);
     rc = session_open(&s, NULL, &e);
     if (rc == 0) rc = client_cancel(s.client, a->job, &c, &e);
+    left = c.n_canceling;
+    if (rc == 0 && left && !a->json) {
+        printf("job %" PRIu64 ": %" PRIu32 " running image%s stop%s at the end of the step\n", a->job, left, left == 1 ? "" : "s", left == 1 ? "s" : "");
+        fflush(stdout);
+    }
+    if (rc == 0 && left) rc = confirm(&s, a->job, &left, &e);
     if (rc == 0 && a->json) {
-        printf("{\"job\":%" PRIu64 ",\"canceled\":%" PRIu32 ",\"canceling\":%" PRIu32 ",\"finished\":%" PRIu32 "}\n", a->job, c.n_canceled,
-               c.n_canceling, c.n_finished);
+        printf("{\"job\":%" PRIu64 ",\"canceled\":%" PRIu32 ",\"canceling\":%" PRIu32 ",\"finished\":%" PRIu32 "}\n", a->job,
+               c.n_canceled + c.n_canceling - left, left, c.n_finished);
     } else if (rc == 0) {
+        c.n_canceled += c.n_canceling - left;
         printf("job %" PRIu64 ": %" PRIu32 " image%s canceled", a->job, c.n_canceled, c.n_canceled == 1 ? "" : "s");
-        if (c.n_canceling) printf(", %" PRIu32 " running ones stop after their step", c.n_canceling);
+        if (left) printf(", %" PRIu32 " still stopping: zfarm jobs says when", left);
         if (c.n_finished) printf(", %" PRIu32 " finished before", c.n_finished);
         printf("\n");
     }

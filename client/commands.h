@@ -19,6 +19,8 @@ int cmd_up(struct args *a);
 int cmd_dead(struct args *a);
 int cmd_requeue(struct args *a);
 int cmd_drain(struct args *a);
+int cmd_pause(struct args *a);
+int cmd_resume(struct args *a);
 
 /* Shared endings (ending.c). The sheet's path: --sheet=FILE or dir/sheet.png. */
 int ending_sheet_path(const struct args *a, const char *dir, char path[GATHER_PATH_BYTES], struct err *e);

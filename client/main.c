@@ -12,6 +12,7 @@ static command_f *const run[N_ARGS_COMMANDS] = {
     [ARGS_SHOW] = cmd_show,         [ARGS_WATCH] = cmd_watch,     [ARGS_GATHER] = cmd_gather,
     [ARGS_CANCEL] = cmd_cancel,     [ARGS_WORKERS] = cmd_workers, [ARGS_UP] = cmd_up,
     [ARGS_DEAD] = cmd_dead,         [ARGS_REQUEUE] = cmd_requeue, [ARGS_DRAIN] = cmd_drain,
+    [ARGS_PAUSE] = cmd_pause,       [ARGS_RESUME] = cmd_resume,
 };
 
 static void help(FILE *f)

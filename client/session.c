@@ -128,6 +128,7 @@ int session_open(struct session *s, const char *model_dir, struct err *e)
                             .job_class = a->job_class ? a->job_class : a->command == ARGS_GENERATE ? CLASS_INTERACTIVE : CLASS_NORMAL,
                             .timeout_ms = a->timeout_ms,
                             .patience_ms = a->patience_ms,
+                            .deadline_ms = (uint64_t)a->deadline_ms,
                             .away = on_away,
                             .busy = on_busy,
                             .idle = on_idle,

@@ -357,6 +357,7 @@ static void test_full_disk(void **state)
     }
     assert_int_equal(actor_ask(&c, &(struct msg){.kind = MSG_CANCEL, .cancel.job = 1}, MSG_CANCEL_OK).cancel_ok.n_canceled, 1); /* the ballast went */
     assert_int_equal(unlink(filler), 0);
+    sleep_ms(1000); /* how full the disk is, is looked at every now and then */
     actor_submit(&c, "after", 1, 1, "", MSG_SUBMIT_OK);
     actor_close(&c);
     farm_close(&f);
