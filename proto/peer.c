@@ -113,9 +113,6 @@ static int set_options(struct peer *p, struct err *e)
         {ZMQ_RCVHWM, HWM_MESSAGES},
         {ZMQ_RECONNECT_IVL, 100},
         {ZMQ_RECONNECT_IVL_MAX, 5000},
-        {ZMQ_HEARTBEAT_IVL, 5000},
-        {ZMQ_HEARTBEAT_TIMEOUT, 15000},
-        {ZMQ_HEARTBEAT_TTL, 15000},
         {ZMQ_HANDSHAKE_IVL, 5000},
         {ZMQ_TCP_KEEPALIVE, 1},
         {ZMQ_TCP_KEEPALIVE_IDLE, 60},
@@ -125,10 +122,12 @@ static int set_options(struct peer *p, struct err *e)
         {ZMQ_CONNECT_TIMEOUT, 5000},
         {ZMQ_BACKLOG, BACKLOG},
     };
+    static const int pings[][2] = {{ZMQ_HEARTBEAT_IVL, 5000}, {ZMQ_HEARTBEAT_TIMEOUT, 15000}}; /* only who connects asks: see docs/PROTOCOL.md s.7 */
     const int64_t max_bytes = BODY_BIG_MAX_BYTES; /* a larger frame ends the connection before it is read */
     int           rc = 0;
 
     for (size_t i = 0; !rc && i < sizeof both / sizeof both[0]; i++) rc = set_int(p, both[i][0], both[i][1], e);
+    for (size_t i = 0; !rc && !p->router && i < sizeof pings / sizeof pings[0]; i++) rc = set_int(p, pings[i][0], pings[i][1], e);
     if (!rc && zmq_setsockopt(p->socket, ZMQ_MAXMSGSIZE, &max_bytes, sizeof max_bytes))
         rc = err_set(e, ERR_STATE, "ZeroMQ refuses a largest message: %s", zmq_strerror(zmq_errno()));
     if (!rc && p->router) rc = set_int(p, ZMQ_ROUTER_MANDATORY, 1, e); /* full or gone is an error, not a drop */
