@@ -19,6 +19,7 @@
 #include "broker/restore.h"
 
 #define TICK_MS         500
+#define BYTES_PER_PX    3    /* of a result that is not there yet: an image that does not compress */
 #define LOOK_MS         50   /* at the free disk, at most so often */
 #define STALL_MS        1000 /* a longer gap between two ticks is forgiven to all workers */
 #define PURGE_MS        60000
@@ -318,6 +319,26 @@ static void expire(struct broker *b, int64_t now)
         if (s->role == ROLE_CLIENT && !s->n_waiters && now - s->seen_ms > CLIENT_FORGET_MS) broker_session_drop(b, s);
 }
 
+/* What is being made will want room; when it is gone, or comes back, everybody who waits is told. */
+static void look_at_disk(struct broker *b)
+{
+    struct worker *w;
+    struct grant  *g;
+    struct job    *j, *next;
+    bool           low;
+
+    b->reserve_bytes = 0;
+    DL_FOREACH(b->roster.worker, w)
+    DL_FOREACH(w->grant, g)
+        if (g->task) b->reserve_bytes += (uint64_t)g->task->lot->width_px * (uint64_t)g->task->lot->height_px * BYTES_PER_PX;
+    low = broker_disk_low(b, b->reserve_bytes);
+    if (low == b->disk_low) return;
+    b->disk_low = low;
+    if (low) log_warn("disk_low", "free_bytes=%" PRId64 " next=\"no new work, and nothing is leased\"", b->free_bytes);
+    else log_info("disk_low_over", "free_bytes=%" PRId64, b->free_bytes);
+    HASH_ITER(by_id, b->book.by_id, j, next) j->tick = ++b->book.tick;
+}
+
 static void on_tick(void *ctx, int64_t now)
 {
     struct broker *b = ctx;
@@ -334,7 +355,7 @@ static void on_tick(void *ctx, int64_t now)
         if (now >= b->stop_by_ms) loop_stop(b->loop);
         return;
     }
-    b->disk_low = broker_disk_low(b, 0);
+    look_at_disk(b);
     broker_keys_again(b, false, now);
     b->stats.handshakes_failed = 0;
     for (size_t i = 0; i < b->n_peers; i++) b->stats.handshakes_failed += peer_n_refused(b->peer[i]);
@@ -419,6 +440,9 @@ int broker_open(struct broker **out, const struct broker_conf *c, struct err *e)
     if ((rc = journal_open(&b->journal, c->data, e)) || (rc = store_open(&b->store, c->data, b->journal, e)) || (rc = syncer_open(&b->syncer, e)) ||
         (rc = restore_all(b, e)))
         goto done;
+    b->crash_loop = c->crash_guard && journal_n_unclean(b->journal) >= c->crash_guard;
+    b->paused |= b->crash_loop;
+    if (b->crash_loop) log_error("crash_loop", "starts=%d within_min=5 dispatch=paused next=\"find out why, then zfarm resume\"", journal_n_unclean(b->journal));
     b->grace = b->roster.orphans != NULL;
     b->grace_until_ms = now + RESTART_GRACE_MS;
     if ((rc = journal_start(b->journal, e))) goto done;

@@ -102,6 +102,8 @@ struct broker {
     bool               grace, stopping, closing, drained; /* drained: stopping, and the journal was asked to say when it is through */
     int64_t            free_bytes, looked_ms; /* on the disk of the data folder, when it was looked at last */
     bool               paused;   /* the whole farm: nothing is leased */
+    bool               crash_loop; /* paused by nobody: this is one more start after ends in disorder */
+    uint64_t           reserve_bytes; /* of the disk: what is being made may want, at the last tick */
     int64_t            hedge_ms; /* not before: looking for hedges costs */
     bool               disk_low; /* seen at the last tick: nothing more is leased, whose result could not be kept */
     int                exit_code;

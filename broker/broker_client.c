@@ -171,7 +171,7 @@ void on_submit(struct broker *b, const struct ask *a)
         broker_error(b, a, WIRE_BUSY, 1000, "the broker is shutting down");
     } else if (j && j->canceled) {
         broker_error(b, a, WIRE_CONFLICT, 0, "job %" PRIu64 " was canceled: it takes no more tasks", j->id);
-    } else if (broker_disk_low(b, bytes.len)) {
+    } else if (broker_disk_low(b, bytes.len + b->reserve_bytes)) {
         b->stats.submits_refused++;
         broker_error(b, a, WIRE_BUSY, 5000, "the broker's disk is full: no new work is taken");
     } else if (admitted(b, a, n_tasks)) {

@@ -103,6 +103,7 @@ static void on_pause(struct broker *b, const struct ask *a)
     r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
     ok.control_ok.n = (t ? t->paused : b->paused) != on;
     *(t ? &t->paused : &b->paused) = on;
+    if (!t) b->crash_loop = false; /* somebody looked at it */
     journal_put_setting(r, t ? SETTING_CLIENT_PAUSED : SETTING_FARM_PAUSED, q->client, on);
     HASH_ITER(hh, b->book.share, s, next)
         if (s->tenant == t) queue_park(&b->queue, s, on);

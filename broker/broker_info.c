@@ -81,7 +81,7 @@ static const char *held_up(const struct broker *b, const struct job *j)
     const struct tenant *t = j->share->tenant;
 
     if (b->stopping) return "the broker is shutting down";
-    if (b->disk_low) return "the broker's disk is full";
+    if (b->paused && b->crash_loop) return "the broker crashed again and again: it gives out nothing until zfarm resume";
     if (b->paused) return "the farm is paused: zfarm resume";
     if (t->paused) return "this client is paused: zfarm resume CLIENT";
     if (t->quota.leases && t->n_running >= t->quota.leases) return "this client holds as many workers as it may";
@@ -109,6 +109,7 @@ static struct str why(struct broker *b, const struct job *j, int64_t now_ms)
     const char *no = held_up(b, j);
     char       *text;
 
+    if (b->disk_low && j->n[TASK_QUEUED] + j->n[TASK_RUNNING]) return str_of("the broker's disk is full: finished images wait at their workers");
     if (!j->n[TASK_QUEUED] || j->n[TASK_RUNNING]) return (struct str){0};
     if (no) return str_of(no);
     text = arena_take(&b->out, ERROR_MAX_BYTES);

@@ -9,12 +9,14 @@
 #include "base/str.h"
 
 #define RETENTION_HOURS     24
+#define CRASH_GUARD         3
+#define CRASH_GUARD_MAX     15
 #define RETENTION_HOURS_MAX 8760
 #define QUEUED_MAX          100000000
 #define CLIENT_QUEUED       1000000 /* what memory allows without a thought: some 200 bytes each */
 #define FARM_QUEUED         2000000
 
-enum { KEY_QUOTA = 900, KEY_FARM_QUEUED, KEY_READY_FD = 1000, KEY_LOG_LEVEL, KEY_VERSION };
+enum { KEY_QUOTA = 900, KEY_FARM_QUEUED, KEY_READY_FD = 1000, KEY_LOG_LEVEL, KEY_CRASH_GUARD, KEY_VERSION };
 
 static const struct argp_option options[] = {
     {"listen", 'l', "ENDPOINT", 0, "Where clients and workers connect: tcp://127.0.0.1:7777 (port * = any free one) or ipc:///path/socket. May be given up to 8 times", 0},
@@ -23,6 +25,7 @@ static const struct argp_option options[] = {
     {"retention", 'r', "HOURS", 0, "How long an image stays after its client has collected it, 0..8760 (24)", 0},
     {"quota", KEY_QUOTA, "WHAT=N,...", 0, "What one client may have: queued=IMAGES waiting (1000000), leases=IMAGES that workers hold, rate=ITEMS submitted a second, burst=ITEMS at once (10 x rate), gib=GIB of images not yet gathered. 0: no limit, and so it is for all but queued", 0},
     {"farm-queued", KEY_FARM_QUEUED, "IMAGES", 0, "What all clients together may have waiting (2000000)", 0},
+    {"crash-guard", KEY_CRASH_GUARD, "STARTS", 0, "After so many starts within five minutes, each after an end in disorder (kill -9, a crash, a power cut), nothing is given to workers until zfarm resume: work that kills the broker must not go round and round. 0: never (3)", 0},
     {"log-level", KEY_LOG_LEVEL, "LEVEL", 0, "debug, info, warn, error or none (info)", 0},
     {"ready-fd", KEY_READY_FD, "N", 0, "When listening, write the first endpoint and a newline to this open descriptor", 0},
     {"version", 'V', NULL, 0, "Print the version", 0},
@@ -97,6 +100,10 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
         if (parse_int(arg, 1, QUEUED_MAX, &n)) argp_error(state, "--farm-queued '%s' is not a number from 1 to %d", arg, QUEUED_MAX);
         c->farm_queued = (uint64_t)n;
         return 0;
+    case KEY_CRASH_GUARD:
+        if (parse_int(arg, 0, CRASH_GUARD_MAX, &n)) argp_error(state, "--crash-guard '%s' is not a number of starts from 0 to %d", arg, CRASH_GUARD_MAX);
+        c->crash_guard = (int)n;
+        return 0;
     case KEY_LOG_LEVEL:
         if (!log_level_parse(arg, &c->level)) argp_error(state, "--log-level '%s' is none of debug, info, warn, error, none", arg);
         return 0;
@@ -120,7 +127,7 @@ void conf_parse(struct broker_conf *c, int argc, char **argv)
 {
     static const struct argp argp = {.options = options, .parser = on_option, .doc = doc};
 
-    *c = (struct broker_conf){.retention_ms = RETENTION_HOURS * 3600000LL, .level = LOG_INFO, .quota = {.queued = CLIENT_QUEUED}, .farm_queued = FARM_QUEUED, .ready_fd = -1};
+    *c = (struct broker_conf){.retention_ms = RETENTION_HOURS * 3600000LL, .level = LOG_INFO, .crash_guard = CRASH_GUARD, .quota = {.queued = CLIENT_QUEUED}, .farm_queued = FARM_QUEUED, .ready_fd = -1};
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, c);
 }

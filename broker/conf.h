@@ -20,6 +20,7 @@ struct broker_conf {
     enum log_level level;
     struct quota   quota;        /* of every client */
     uint64_t       farm_queued;  /* images that may wait or run, of all clients */
+    int            crash_guard; /* starts after ends in disorder; then nothing is leased. 0: never */
     int            ready_fd; /* -1: none */
 };
 

@@ -182,6 +182,7 @@ static void *journal_main(void *arg)
         if (stop) break;
     }
     j->left = work; /* the disk stayed full: they were never promised */
+    if (!j->dead && !work.first) db_end(j->db);
     return NULL;
 }
 
@@ -260,6 +261,11 @@ uint64_t journal_next_job(const struct journal *j)
 uint64_t journal_seq(const struct journal *j)
 {
     return db_ids(j->db)->seq;
+}
+
+int journal_n_unclean(const struct journal *j)
+{
+    return db_ids(j->db)->n_unclean;
 }
 
 uint64_t journal_next_result(const struct journal *j)

@@ -92,6 +92,7 @@ uint64_t       journal_boot_id(const struct journal *j);
 const uint8_t *journal_store(const struct journal *j); /* [KEY_BYTES]: names this journal for ever */
 uint64_t       journal_next_job(const struct journal *j); /* as found at open */
 uint64_t       journal_seq(const struct journal *j);      /* the highest ever given, as found at open */
+int            journal_n_unclean(const struct journal *j);   /* starts within minutes, this one counted, each after an end in disorder */
 uint64_t       journal_next_result(const struct journal *j); /* as found at open */
 bool           journal_full(const struct journal *j);     /* the disk is full now */
 int            journal_fd(const struct journal *j);       /* readable: journal_reap() has work */

@@ -13,12 +13,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "broker/schema.h"
 
 #define CHECKPOINT_BYTES (16 << 20)
-#define BALLAST_BYTES    (8 << 20)
+#define BALLAST_BYTES    (64 << 20)
+#define BALLAST_PART     8         /* of a small disk, at most one in so many bytes that are free */
+#define UNCLEAN_MS       300000    /* ends in disorder within so long of each other are counted together */
 
 static const char *const statement_sql[N_STATEMENTS] = {
     [PUT_JOB] = "INSERT INTO job VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,row_crc(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11),?11) ON CONFLICT (id) DO UPDATE SET"
@@ -262,11 +265,15 @@ int db_commit(struct db *d, const struct journal_req *first, uint64_t *n_ops, st
         return rc;
     d->sync_full = full;
     if ((rc = run(d, "BEGIN IMMEDIATE", "beginning", e))) return rc;
-    rc = SQLITE_OK;
+    rc = full ? set_meta(d, "commits", (sqlite3_int64)d->n_commits + 1) : SQLITE_OK;
     for (const struct journal_req *r = first; r && rc == SQLITE_OK; r = r->next)
         for (const struct op *o = r->op; o && rc == SQLITE_OK; o = o->next, ++*n_ops) rc = write_op(d, o);
     if (rc == SQLITE_OK) rc = sqlite3_exec(d->db, "COMMIT", NULL, NULL, NULL);
-    if (rc == SQLITE_OK) return 0;
+    if (rc == SQLITE_OK) {
+        d->n_commits += full;
+        if (full) mark_set(d);
+        return 0;
+    }
     rc = db_err(d, rc, "committing", e);
     if (!sqlite3_get_autocommit(d->db)) sqlite3_exec(d->db, "ROLLBACK", NULL, NULL, NULL);
     return rc;
@@ -274,13 +281,15 @@ int db_commit(struct db *d, const struct journal_req *first, uint64_t *n_ops, st
 
 static void ballast_make(struct db *d)
 {
-    char path[4096];
-    int  fd;
+    char    path[4096];
+    int64_t bytes = file_free_bytes(d->dir);
+    int     fd;
 
-    if (d->ballast || file_free_bytes(d->dir) < 4 * (int64_t)BALLAST_BYTES || file_join(path, sizeof path, d->dir, "ballast", NULL)) return;
+    if (d->ballast || bytes < BALLAST_PART << 17 || file_join(path, sizeof path, d->dir, "ballast", NULL)) return;
+    bytes = bytes / BALLAST_PART < BALLAST_BYTES ? bytes / BALLAST_PART : BALLAST_BYTES;
     fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd < 0) return;
-    d->ballast = posix_fallocate(fd, 0, BALLAST_BYTES) == 0;
+    d->ballast = posix_fallocate(fd, 0, bytes) == 0;
     close(fd);
     if (!d->ballast) unlink(path);
 }
@@ -354,16 +363,30 @@ static int migrate(struct db *d, struct err *e)
     return rc;
 }
 
+/* meta's "running" is 0 after an end in order. Else: when the row of ends in disorder began (ms), times 16, and how many starts it has seen.
+ * What to write there for this start. */
+static int64_t unclean_since(struct db *d, int64_t running, int64_t wall)
+{
+    int64_t began_ms = running >> 4, n = running & 15;
+
+    if (!running) return wall << 4;
+    if (wall < began_ms || wall - began_ms > UNCLEAN_MS) return wall << 4 | (d->ids.n_unclean = 1);
+    d->ids.n_unclean = (int)(n < 15 ? n + 1 : 15);
+    return began_ms << 4 | d->ids.n_unclean;
+}
+
 /* Names the store when it is new, counts this start, and reads where ids stand. */
 static int read_meta(struct db *d, struct err *e)
 {
     char    text[2 * KEY_BYTES + 1];
-    int64_t boot, next_job, result, seq_row, seq_meta;
+    int64_t boot, next_job, result, seq_row, seq_meta, commits, running;
     int     rc = ask_text(d, "SELECT name FROM meta WHERE crc IS NOT row_crc(name, value)", text, sizeof text, e);
 
     if (rc == 0 && text[0]) rc = err_set(e, ERR_FORMAT, "%s/journal.db: the row '%s' of meta is damaged; restore a copy of the folder", d->dir, text);
     if (rc == 0) rc = ask_text(d, "SELECT value FROM meta WHERE name='store'", text, sizeof text, e);
     if (rc == 0) rc = ask_int(d, "SELECT value FROM meta WHERE name='boot'", &boot, e);
+    if (rc == 0) rc = ask_int(d, "SELECT value FROM meta WHERE name='commits'", &commits, e);
+    if (rc == 0) rc = ask_int(d, "SELECT value FROM meta WHERE name='running'", &running, e);
     if (rc == 0) rc = ask_int(d, "SELECT seq FROM sqlite_sequence WHERE name='job'", &next_job, e);
     if (rc == 0) rc = ask_int(d, "SELECT max(id) FROM result", &result, e);
     if (rc == 0) rc = ask_int(d, "SELECT max(seq) FROM task", &seq_row, e);
@@ -375,9 +398,12 @@ static int read_meta(struct db *d, struct err *e)
     } else if (hex_to(text, d->ids.store, KEY_BYTES)) {
         return err_set(e, ERR_FORMAT, "%s/journal.db: the store's name '%s' is damaged", d->dir, text);
     }
-    if (boot < 0 || boot >= INT32_MAX || next_job < 0 || result < 0)
+    if (boot < 0 || boot >= INT32_MAX || next_job < 0 || result < 0 || commits < 0 || running < 0)
         return err_set(e, ERR_FORMAT, "%s/journal.db: the counter of starts or jobs is damaged", d->dir);
+    d->n_commits = (uint64_t)commits;
+    if ((rc = mark_open(d, e))) return rc;
     d->ids.boot_id = (uint64_t)boot + 1;
+    running = unclean_since(d, running, wall_ms());
     d->ids.next_job = (uint64_t)next_job + 1;
     d->ids.next_result = (uint64_t)result + 1;
     d->ids.seq = (uint64_t)(seq_row > seq_meta ? seq_row : seq_meta);
@@ -386,6 +412,8 @@ static int read_meta(struct db *d, struct err *e)
     bind_text(d->stmt[SET_META], 2, str_of(text));
     rc = step(d->stmt[SET_META]);
     if (rc == SQLITE_OK) rc = set_meta(d, "boot", (sqlite3_int64)d->ids.boot_id);
+    if (rc == SQLITE_OK) rc = set_meta(d, "running", running);
+    if (rc == SQLITE_OK) rc = set_meta(d, "commits", (sqlite3_int64)++d->n_commits);
     if (rc != SQLITE_OK) return db_err(d, rc, "counting the start", e);
     return run(d, "COMMIT", "counting the start", e);
 }
@@ -425,7 +453,7 @@ int db_open(struct db **out, const char *dir, struct err *e)
     int        rc;
 
     if (!d) return err_set(e, ERR_NOMEM, "no memory for the journal");
-    d->lock_fd = -1;
+    d->lock_fd = d->mark_fd = -1;
     if (strlen(dir) >= sizeof d->dir) {
         rc = err_set(e, ERR_LIMIT, "the name of the data folder has more than %zu bytes", sizeof d->dir - 1);
     } else {
@@ -443,11 +471,19 @@ int db_open(struct db **out, const char *dir, struct err *e)
     return 0;
 }
 
+int db_end(struct db *d)
+{
+    int rc = set_meta(d, "running", 0);
+
+    return rc == SQLITE_OK ? 0 : ERR_IO;
+}
+
 void db_close(struct db *d)
 {
     if (!d) return;
     for (int i = 0; i < N_STATEMENTS; i++) sqlite3_finalize(d->stmt[i]);
     sqlite3_close(d->db);
+    if (d->mark_fd >= 0) close(d->mark_fd);
     if (d->lock_fd >= 0) close(d->lock_fd); /* the file stays: removing it would let two brokers lock two files of one name */
     free(d);
 }

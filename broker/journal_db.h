@@ -1,5 +1,5 @@
-/* journal_db.h - between journal.c (requests, thread, group commit), journal_db.c (SQLite: opening, writing) and journal_rows.c (reading);
- * nobody else includes it.
+/* journal_db.h - between journal.c (requests, thread, group commit), journal_db.c (SQLite: opening, writing), journal_rows.c (reading)
+ * and journal_mark.c (was the end lost?); nobody else includes it.
  * A struct db is used by one thread at a time: the one that opened it, then the journal's. */
 #ifndef BROKER_JOURNAL_DB_H
 #define BROKER_JOURNAL_DB_H
@@ -48,6 +48,7 @@ struct journal_req {
 struct db_ids {
     uint64_t boot_id, next_job, next_result, seq;
     uint8_t  store[KEY_BYTES];
+    int      n_unclean; /* starts lately, this one counted, after an end that was no end in order */
 };
 
 enum statement { PUT_JOB, PUT_BATCH, PUT_ITEM, PUT_TASK, PUT_RESULT, GET_RESULT, FORGET_RESULT, FORGET_TASKS, FORGET_ITEMS, FORGET_BATCHES, FORGET_JOB,
@@ -61,10 +62,13 @@ struct db {
     sqlite3_stmt *stmt[N_STATEMENTS];
     bool          sync_full, ballast;
     int           wal_pages;
+    int           mark_fd;
+    uint64_t      n_commits;   /* that were synced, over all starts: meta's "commits", and DIR/mark */
 };
 
 /* Locks the folder, opens and checks the file, counts this start durably. */
 int  db_open(struct db **out, const char *dir, struct err *e);
+int  db_end(struct db *d);   /* the end is in order: the next start need not wonder. Before db_close(), when all was written */
 void db_close(struct db *d);
 int  db_load(struct db *d, const struct journal_reader *r, struct err *e);
 /* All requests of the chain in one transaction. ERR_LIMIT: the disk is full and nothing was written; other errors are for good. */
@@ -76,6 +80,10 @@ bool db_give_ballast(struct db *d); /* frees the space kept for such days: true 
 const struct db_ids *db_ids(const struct db *d);
 /* A result row's bytes into out. As journal_read_f says; an I/O error is for good. */
 int db_read_result(struct db *d, uint64_t row, struct buf *out, struct err *e);
+
+/* ---- journal_mark.c ---- */
+int  mark_open(struct db *d, struct err *e); /* ERR_FORMAT: the journal has lost its end */
+void mark_set(struct db *d);                 /* n_commits are synced */
 
 /* ---- between journal_db.c and journal_rows.c ---- */
 #define ROW_ID(job, index) ((sqlite3_int64)((job) << 20 | (index)))

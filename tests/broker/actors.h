@@ -71,7 +71,7 @@ UNUSED static pid_t spawn_broker(const char *data, const char *endpoint, const c
         close(ready[0]);
         if (err_fd >= 0) dup2(err_fd, 2);
         execl("/proc/self/exe", "zfarm-broker", "--broker", "--listen", endpoint, "--data", data, "--ready-fd", fd, "--log-level",
-              getenv("ACTORS_LOG") ? getenv("ACTORS_LOG") : "none", "--retention", retention ? retention : "24", NULL);
+              getenv("ACTORS_LOG") ? getenv("ACTORS_LOG") : "none", "--retention", retention ? retention : "24", "--crash-guard", getenv("ACTORS_GUARD") ? getenv("ACTORS_GUARD") : "0", NULL);
         _exit(99);
     }
     close(ready[1]);

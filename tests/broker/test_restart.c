@@ -329,39 +329,116 @@ static void test_two_brokers(void **state)
     farm_close(&f);
 }
 
+/* A disk that fills while work is under way: new work is refused and says when to ask again, results wait at their worker, who waits for them
+ * is told why, and what frees room - CANCEL, COLLECTED - is done. With room again everything that was accepted comes to its end. */
 static void test_full_disk(void **state)
 {
     struct farm  f;
-    struct actor c;
+    struct actor c, w;
     struct tmp   disk;
-    char         filler[512], name[32];
-    int64_t      free_bytes;
+    struct lease l[2];
+    struct msg   got, m;
+    char         filler[512], name[32], back[100];
+    int64_t      free_bytes, until;
+    uint64_t     job, waits;
     void        *zeros;
 
     (void)state;
     if (!tmp_open_small(&disk, 64 << 20)) skip();
     farm_open(&f);
     snprintf(f.data, sizeof f.data, "%.250s/data", disk.dir);
+    f.retention = "0";
     farm_start(&f);
     actor_open(&c, f.endpoint, ROLE_CLIENT);
+    actor_open(&w, f.endpoint, ROLE_WORKER);
+    w.capacity = 2;
     actor_hello(&c, NULL, 0);
-    actor_submit(&c, "before", 1, 1, "", MSG_SUBMIT_OK);
+    actor_hello(&w, NULL, 0);
+    job = actor_submit(&c, "before", 1, 2, "", MSG_SUBMIT_OK).submit_ok.job;
+    for (int i = 0; i < 2; i++) l[i] = actor_take(&w, MSG_LEASE).lease;
+    actor_deliver(&w, &l[0], small());
+    waits = actor_submit(&c, "waits", 1, 3, "another-model", MSG_SUBMIT_OK).submit_ok.job;
     snprintf(filler, sizeof filler, "%s", tmp_path(&disk, "filler"));
     free_bytes = file_free_bytes(disk.dir);
     zeros = calloc(1, (size_t)free_bytes);
     tmp_write(&disk, "filler", zeros, (size_t)free_bytes - 4096);
     free(zeros);
+    sleep_ms(100); /* it looks at the disk now and then */
     for (int i = 0; i < 3; i++) {
         snprintf(name, sizeof name, "refused %d", i);
-        assert_int_equal(actor_submit(&c, name, 1, 1, "", MSG_ERROR).error.code, WIRE_BUSY);
+        got = actor_submit(&c, name, 1, 1, "", MSG_ERROR);
+        assert_int_equal(got.error.code, WIRE_BUSY);
+        assert_true(got.error.retry_after_ms >= 1000);
     }
-    assert_int_equal(actor_ask(&c, &(struct msg){.kind = MSG_CANCEL, .cancel.job = 1}, MSG_CANCEL_OK).cancel_ok.n_canceled, 1); /* the ballast went */
+    m = (struct msg){.kind = MSG_OFFER, .offer = offer_of(&l[1], small(), (struct str){0})};
+    m.offer.bytes[0] = small();
+    expect_error(&w, &m, WIRE_BUSY, "disk is full");
+    for (until = now_ms() + 20000; now_ms() < until;) {
+        got = actor_events(&c, job, 0, 0);
+        if (got.events_ok.job.why.len) break;
+        sleep_ms(50);
+    }
+    assert_true(str_starts(got.events_ok.job.why, "the broker's disk is full"));
+    assert_int_equal(actor_fetch(&c, l[0].task, PART_IMAGE, 0, 1, back, sizeof back), small().len); /* reading needs no room */
+    assert_int_equal(actor_ask(&c, &(struct msg){.kind = MSG_CANCEL, .cancel.job = waits}, MSG_CANCEL_OK).cancel_ok.n_canceled, 3); /* the ballast went */
+    m = (struct msg){.kind = MSG_COLLECTED, .collected = {.task = (uint64_t[]){l[0].task}, .n_tasks = 1}};
+    assert_int_equal(actor_ask(&c, &m, MSG_COLLECTED_OK).collected_ok.n_known, 1);
+    farm_kill(&f); /* all of that was promised */
     assert_int_equal(unlink(filler), 0);
-    sleep_ms(1000); /* how full the disk is, is looked at every now and then */
+    farm_start(&f);
+    actor_again(&c, f.endpoint);
+    actor_again(&w, f.endpoint);
+    actor_hello(&c, NULL, 0);
+    assert_int_equal(actor_hello(&w, (struct held[]){{l[1].task, l[1].epoch}}, 1).welcome.n_drop, 0);
+    m = (struct msg){.kind = MSG_OFFER, .offer = offer_of(&l[1], small(), (struct str){0})};
+    m.offer.bytes[0] = small();
+    actor_ask(&w, &m, MSG_RESULT_OK);
+    got = show(&c, job);
+    assert_int_equal(got.show_ok.job.n_done, 2);
+    assert_int_equal(got.show_ok.job.n_collected, 1);
+    assert_int_equal(show(&c, waits).show_ok.job.n_canceled, 3);
     actor_submit(&c, "after", 1, 1, "", MSG_SUBMIT_OK);
     actor_close(&c);
+    actor_close(&w);
     farm_close(&f);
     tmp_close(&disk);
+}
+
+/* The third start within minutes after ends in disorder gives nothing out, and says so, until somebody says resume; an end in order begins anew. */
+static void test_crash_guard(void **state)
+{
+    struct farm  f;
+    struct actor c, w;
+    struct msg   got, resume = {.kind = MSG_CONTROL, .control = {.verb = CONTROL_RESUME}};
+    uint64_t     job;
+
+    (void)state;
+    setenv("ACTORS_GUARD", "3", 1);
+    farm_open(&f);
+    farm_start(&f);
+    for (int i = 0; i < 3; i++) {
+        farm_kill(&f);
+        farm_start(&f);
+    }
+    actor_open(&c, f.endpoint, ROLE_CLIENT);
+    actor_open(&w, f.endpoint, ROLE_WORKER);
+    actor_hello(&c, NULL, 0);
+    actor_hello(&w, NULL, 0);
+    job = actor_submit(&c, "waits", 1, 1, "", MSG_SUBMIT_OK).submit_ok.job;
+    got = actor_events(&c, job, 0, 0);
+    assert_true(str_starts(got.events_ok.job.why, "the broker crashed again and again"));
+    assert_int_equal(actor_ask(&c, &resume, MSG_CONTROL_OK).control_ok.n, 1);
+    actor_take(&w, MSG_LEASE);
+    assert_int_equal(farm_end(&f, SIGTERM), 0);
+    farm_start(&f);
+    actor_again(&c, f.endpoint);
+    actor_hello(&c, NULL, 0);
+    got = actor_events(&c, job, 0, 0);
+    assert_false(str_starts(got.events_ok.job.why, "the broker crashed"));
+    actor_close(&c);
+    actor_close(&w);
+    farm_close(&f);
+    unsetenv("ACTORS_GUARD");
 }
 
 /* ---- shares ---- */
@@ -510,7 +587,7 @@ int main(int argc, char **argv)
     int                     code = actors_main(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pieces),      cmocka_unit_test(test_kill_at_every_step), cmocka_unit_test(test_storm),
-        cmocka_unit_test(test_two_brokers), cmocka_unit_test(test_full_disk),          cmocka_unit_test(test_shutdown_and_retention),
+        cmocka_unit_test(test_two_brokers), cmocka_unit_test(test_full_disk), cmocka_unit_test(test_crash_guard),          cmocka_unit_test(test_shutdown_and_retention),
         cmocka_unit_test(test_classes),     cmocka_unit_test(test_requeue_and_drain),
     };
 
