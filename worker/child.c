@@ -1,5 +1,6 @@
 /* child.c - one engine process at a time. Believes: the child may crash, hang, or send nonsense; none of that reaches the session.
- * Invariants: C1 there is at most one child.  C2 on_died comes exactly once per child.  C3 messages sent before a death are heard before it. */
+ * Invariants: C1 there is at most one child.  C2 on_died comes exactly once per child.  C3 messages sent before a death are heard before it.
+ *             C4 a task given to it is BUSY's, then among `writing`, until it is answered or the child dies. */
 #include "worker/child.h"
 
 #include <errno.h>
@@ -74,11 +75,47 @@ static void unlink_fd(struct child *c)
     c->fd = -1;
 }
 
+/* ---- tasks in it ---- */
+
+static void blame(struct child *c, uint64_t task)
+{
+    struct child_death *d = &c->death;
+
+    if (d->n_blamed < sizeof d->blamed / sizeof *d->blamed) d->blamed[d->n_blamed++] = task;
+}
+
+/* It left no words about whose fault it was. */
+static void blame_guess(struct child *c)
+{
+    if (c->death.n_blamed) return;
+    if (c->state == CHILD_BUSY) blame(c, c->task);
+    else
+        for (size_t i = 0; i < c->n_writing; i++) blame(c, c->writing[i].task);
+}
+
+static struct child_writing *writing(struct child *c, uint64_t task, uint64_t epoch)
+{
+    for (size_t i = 0; i < c->n_writing; i++)
+        if (c->writing[i].task == task && c->writing[i].epoch == epoch) return &c->writing[i];
+    return NULL;
+}
+
+/* A task is answered: it was on the device, or was being written. False: it was neither. */
+static bool answered(struct child *c, const struct link_head *h)
+{
+    struct child_writing *w = writing(c, h->task, h->epoch);
+
+    if (w) *w = c->writing[--c->n_writing];
+    else if (c->state == CHILD_BUSY && h->task == c->task && h->epoch == c->epoch) c->state = CHILD_READY;
+    else return false;
+    return true;
+}
+
 /* The process is to end: with a cause that no signal number would tell. */
 static void end(struct child *c, int signo, const char *words)
 {
     if (c->state == CHILD_DOWN || c->state == CHILD_DYING) return;
-    c->was_busy = c->state == CHILD_BUSY;
+    blame_guess(c);
     c->state = CHILD_DYING;
     snprintf(c->words, sizeof c->words, "%.*s", (int)sizeof c->words - 1, words);
     kill(c->pid, signo);
@@ -115,11 +152,22 @@ static void stepped(struct child *c, const struct link_head *h, int64_t now)
     c->events.on_step(c->ctx, h, now);
 }
 
+static void pixels(struct child *c, const struct link_head *h, int64_t now)
+{
+    if (c->n_writing == CHILD_WRITING_MAX) {
+        end(c, SIGKILL, "the engine makes pictures without writing them");
+        return;
+    }
+    c->writing[c->n_writing++] = (struct child_writing){c->task, c->epoch, c->px, now};
+    c->state = CHILD_READY;
+    c->events.on_pixels(c->ctx, h, now);
+}
+
 static void hear(struct child *c, const struct link_head *h, int bytes_fd, int64_t now)
 {
     bool ours = c->state == CHILD_BUSY && h->task == c->task && h->epoch == c->epoch;
 
-    c->heard_ms = now;
+    if (ours || c->state == CHILD_LOADING) c->heard_ms = now;
     switch (h->kind) {
     case LINK_LOADING:
         if (c->state == CHILD_LOADING) loading_said(c, h, now);
@@ -134,18 +182,21 @@ static void hear(struct child *c, const struct link_head *h, int bytes_fd, int64
     case LINK_STEP:
         if (ours) stepped(c, h, now);
         return;
+    case LINK_PIXELS:
+        if (ours) pixels(c, h, now);
+        return;
+    case LINK_CRASHED: /* the last words before a signal */
+        if ((ours || writing(c, h->task, h->epoch)) && c->death.n_blamed == 0) blame(c, h->task);
+        return;
     case LINK_RESULT:
-        if (!ours) return;
-        c->state = CHILD_READY;
+        if (!answered(c, h)) return;
         c->backoff_ms = c->conf->watch.backoff_ms;
         c->events.on_result(c->ctx, h, bytes_fd, now);
         return;
     case LINK_FAILED:
-        if (!ours) return;
-        c->state = CHILD_READY;
+        if (!answered(c, h)) return;
         if (h->code == ERR_DEVICE) { /* it ends itself now; if it cannot, it is ended */
             c->state = CHILD_DYING;
-            c->was_busy = false;
             snprintf(c->words, sizeof c->words, "%.300s", c->payload);
             c->kill_ms = now + c->conf->watch.kill_ms;
         }
@@ -205,7 +256,9 @@ int child_start(struct child *c, int64_t now_ms, struct err *e)
     c->fd = pair[0];
     if (loop_fd(c->loop, c->fd, on_link, c)) return err_set(e, ERR_LIMIT, "no room in the loop for the engine");
     c->state = CHILD_LOADING;
-    c->was_busy = c->stuck = c->is_open = false;
+    c->stuck = c->is_open = false;
+    c->n_writing = 0;
+    c->death = (struct child_death){0};
     c->words[0] = 0;
     c->heard_ms = now_ms;
     c->kill_ms = INT64_MAX;
@@ -233,16 +286,29 @@ int child_task(struct child *c, uint64_t task, uint64_t epoch, struct str item, 
 void child_cancel(struct child *c, uint64_t task)
 {
     struct link_head h = {.kind = LINK_CANCEL, .task = task, .epoch = c->epoch};
+    bool             held = c->state == CHILD_BUSY && c->task == task;
 
-    if (c->state == CHILD_BUSY && c->task == task) link_send(c->fd, &h, (struct str){0}, -1, true, NULL);
+    for (size_t i = 0; i < c->n_writing && !held; i++)
+        if (c->writing[i].task == task) {
+            h.epoch = c->writing[i].epoch;
+            held = true;
+        }
+    if (held && c->fd >= 0) link_send(c->fd, &h, (struct str){0}, -1, true, NULL);
+}
+
+/* Of a stage that nobody has measured. */
+static int64_t first_ms(const struct child *c, int64_t px)
+{
+    bool    on_gpu = strncmp(c->model.device, "cuda", 4) == 0;
+    int64_t squares = (px + PX_PER_PATIENCE - 1) / PX_PER_PATIENCE;
+
+    return c->conf->watch.first_ms * (on_gpu || squares < 1 ? 1 : squares);
 }
 
 int64_t child_patience_ms(const struct child *c)
 {
     const struct watch *w = &c->conf->watch;
-    bool                on_gpu = strncmp(c->model.device, "cuda", 4) == 0;
-    int64_t             squares = (c->px + PX_PER_PATIENCE - 1) / PX_PER_PATIENCE;
-    int64_t             first = w->first_ms * (on_gpu || squares < 1 ? 1 : squares);
+    int64_t             first = first_ms(c, c->px);
     int64_t             mean5 = (int64_t)(5.0 * c->step_ms_per_px * (double)c->px);
 
     if (c->state == CHILD_LOADING) return w->load_ms;
@@ -256,26 +322,41 @@ int64_t child_left_ms(const struct child *c)
     return (int64_t)((double)(c->steps - c->step + 1) * c->step_ms_per_px * (double)c->px); /* decoding counts as one step */
 }
 
+static void stuck(struct child *c, uint64_t task, const char *words, int64_t now)
+{
+    log_warn("engine_stuck", "pid=%ld why=\"%s\"", (long)c->pid, words);
+    c->stuck = true;
+    if (task && c->death.n_blamed == 0) blame(c, task);
+    end(c, SIGABRT, words);
+    c->kill_ms = now + c->conf->watch.kill_ms;
+}
+
 static void watch(struct child *c, int64_t now)
 {
     char    words[ERR_TEXT_BYTES];
     int64_t silent = now - c->heard_ms;
 
+    for (size_t i = 0; i < c->n_writing && c->state != CHILD_DYING; i++) {
+        int64_t ms = now - c->writing[i].from_ms;
+
+        if (ms <= first_ms(c, c->writing[i].px)) continue;
+        snprintf(words, sizeof words, "engine did not write a picture within %lld s", (long long)ms / 1000);
+        stuck(c, c->writing[i].task, words, now);
+    }
     if ((c->state != CHILD_LOADING && c->state != CHILD_BUSY) || silent <= child_patience_ms(c)) return;
     if (c->state == CHILD_LOADING) snprintf(words, sizeof words, "engine said nothing for %lld s while loading", (long long)silent / 1000);
     else
         snprintf(words, sizeof words, "engine did not move for %lld s in stage %s step %u of %u", (long long)silent / 1000, stage_name(c->stage),
                  c->step, c->steps);
-    log_warn("engine_stuck", "pid=%ld why=\"%s\"", (long)c->pid, words);
-    c->stuck = true;
-    end(c, SIGABRT, words);
-    c->kill_ms = now + c->conf->watch.kill_ms;
+    stuck(c, c->state == CHILD_BUSY ? c->task : 0, words, now);
 }
 
 void child_stalled(struct child *c, int64_t gap_ms, int64_t now_ms)
 {
     c->heard_ms = c->heard_ms + gap_ms < now_ms ? c->heard_ms + gap_ms : now_ms;
     c->moved_ms = c->moved_ms + gap_ms < now_ms ? c->moved_ms + gap_ms : now_ms;
+    for (size_t i = 0; i < c->n_writing; i++)
+        c->writing[i].from_ms = c->writing[i].from_ms + gap_ms < now_ms ? c->writing[i].from_ms + gap_ms : now_ms;
 }
 
 void child_tick(struct child *c, int64_t now_ms)
@@ -297,12 +378,18 @@ void child_tick(struct child *c, int64_t now_ms)
     }
 }
 
+static bool blamed_is(const struct child *c, uint64_t task)
+{
+    return c->death.n_blamed && c->death.blamed[0] == task;
+}
+
 static void last_words(struct child *c, int status)
 {
     char where[80];
 
     if (c->words[0]) return;
-    if (c->state == CHILD_BUSY) snprintf(where, sizeof where, "in stage %s step %u", stage_name(c->stage), c->step);
+    if (c->state == CHILD_BUSY && blamed_is(c, c->task)) snprintf(where, sizeof where, "in stage %s step %u", stage_name(c->stage), c->step);
+    else if (c->n_writing) snprintf(where, sizeof where, "writing a picture");
     else snprintf(where, sizeof where, "%s", c->state == CHILD_LOADING ? "while loading" : "between tasks");
     if (WIFSIGNALED(status))
         snprintf(c->words, sizeof c->words, "engine ended by signal %d %s%s", WTERMSIG(status), where,
@@ -317,14 +404,17 @@ void child_reap(struct child *c, int64_t now_ms)
     if (c->pid <= 0 || waitpid(c->pid, &status, WNOHANG) != c->pid) return;
     for (int i = 0; i < MESSAGES_MAX && c->fd >= 0 && drain(c, now_ms); i++) continue; /* what it said before it died */
     unlink_fd(c);
+    if (c->state != CHILD_DYING) blame_guess(c);
     last_words(c, status);
-    c->was_busy = c->was_busy || c->state == CHILD_BUSY;
+    c->death.stuck = c->stuck;
+    c->death.words = c->words;
+    c->n_writing = 0;
     c->pid = 0;
     c->state = CHILD_DOWN;
     c->restart_ms = now_ms + c->backoff_ms;
     if (c->opened_once) log_warn("engine_end", "why=\"%s\" again_in_ms=%lld", c->words, (long long)c->backoff_ms);
     c->backoff_ms = c->backoff_ms * 2 < c->conf->watch.backoff_max_ms ? c->backoff_ms * 2 : c->conf->watch.backoff_max_ms;
-    c->events.on_died(c->ctx, c->was_busy, c->stuck, c->words, now_ms);
+    c->events.on_died(c->ctx, &c->death, now_ms);
 }
 
 void child_stop(struct child *c)

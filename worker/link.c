@@ -50,6 +50,13 @@ int link_send(int fd, struct link_head *h, struct str payload, int bytes_fd, boo
     return err_errno(e, ERR_IO, "the link to the other process");
 }
 
+void link_last_words(int fd, uint64_t task, uint64_t epoch)
+{
+    struct link_head h = {.magic = LINK_MAGIC, .kind = LINK_CRASHED, .task = task, .epoch = epoch};
+
+    if (send(fd, &h, sizeof h, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return; /* a full link: the supervisor guesses */
+}
+
 static void take_descriptors(struct msghdr *m, int *out)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
@@ -71,7 +78,7 @@ static int check_head(const struct link_head *h, size_t n, bool cut, struct err 
     if (cut || n < sizeof *h || h->magic != LINK_MAGIC) return err_set(e, ERR_PROTO, "the other process sent %zu bytes that are no message", n);
     if (h->payload_bytes != n - sizeof *h)
         return err_set(e, ERR_PROTO, "the engine announced %u bytes and sent %zu", h->payload_bytes, n - sizeof *h);
-    if (!((h->kind >= LINK_TASK && h->kind <= LINK_QUIT) || (h->kind >= LINK_LOADING && h->kind <= LINK_FAILED)))
+    if (!((h->kind >= LINK_TASK && h->kind <= LINK_QUIT) || (h->kind >= LINK_LOADING && h->kind <= LINK_CRASHED)))
         return err_set(e, ERR_PROTO, "the engine sent a message of kind %u", h->kind);
     if (h->kind == LINK_STEP && (h->stage < STAGE_WAITING || h->stage > STAGE_UPLOAD || h->steps > STEPS_MAX || h->step > h->steps))
         return err_set(e, ERR_PROTO, "the engine reports stage %u, step %u of %u", h->stage, h->step, h->steps);

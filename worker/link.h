@@ -4,7 +4,8 @@
  *   link_recv(fd, &head, payload, &bytes_fd, &e);     bytes_fd: a sealed memfd that came along, or -1
  *
  * supervisor -> child: TASK (payload: an item as wire_item_pack() makes it), CANCEL, QUIT.
- * child -> supervisor: LOADING (done, a word), OPENED (struct link_model), OPEN_FAILED, STEP, RESULT (with a memfd), FAILED (code, a sentence).
+ * child -> supervisor: LOADING (done, a word), OPENED (struct link_model), OPEN_FAILED, STEP, PIXELS (the device is free: this task is only
+ * being written), RESULT (with a memfd), FAILED (code, a sentence), CRASHED (last words: the task that the dying thread had).
  * Both ends are the same program on the same machine, so the head is a plain struct; nothing in it is believed all the same.
  * Not here: who restarts whom (child.h), what a task computes (engine_child.h). */
 #ifndef WORKER_LINK_H
@@ -22,7 +23,7 @@
 
 enum link_kind {
     LINK_TASK = 1, LINK_CANCEL, LINK_QUIT,
-    LINK_LOADING = 16, LINK_OPENED, LINK_OPEN_FAILED, LINK_STEP, LINK_RESULT, LINK_FAILED
+    LINK_LOADING = 16, LINK_OPENED, LINK_OPEN_FAILED, LINK_STEP, LINK_PIXELS, LINK_RESULT, LINK_FAILED, LINK_CRASHED
 };
 
 struct link_head {
@@ -51,6 +52,8 @@ struct link_model { /* payload of OPENED */
 
 /* Waits when the other end is behind, unless no_wait: then ERR_BUSY. ERR_IO: the other end is gone. bytes_fd -1: none; stays the caller's. */
 int link_send(int fd, struct link_head *h, struct str payload, int bytes_fd, bool no_wait, struct err *e);
+/* CRASHED{task, epoch}, from a signal handler: nothing but one system call. */
+void link_last_words(int fd, uint64_t task, uint64_t epoch);
 /* 1: a message; 0: nothing there (only with no_wait); ERR_IO: the other end is gone; ERR_PROTO: not a message of ours.
  * payload has room for LINK_PAYLOAD_MAX bytes. *bytes_fd is yours. */
 int link_recv(int fd, struct link_head *h, char *payload, int *bytes_fd, bool no_wait, struct err *e);

@@ -23,13 +23,6 @@ struct work *works_find(struct works *w, uint64_t task)
     return NULL;
 }
 
-struct work *works_running(struct works *w)
-{
-    for (size_t i = 0; i < LEASES_MAX; i++)
-        if (w->row[i].state == WORK_RUNNING) return &w->row[i];
-    return NULL;
-}
-
 struct work *works_next(struct works *w)
 {
     struct work *first = NULL;
@@ -87,6 +80,11 @@ int work_take(struct works *w, const struct lease *l, int64_t now_ms, struct wor
     return 0;
 }
 
+bool work_in_engine(const struct work *k)
+{
+    return k->state == WORK_RUNNING || k->state == WORK_WRITING;
+}
+
 void work_step(struct work *k, enum stage stage, uint32_t step, uint32_t steps, int64_t now_ms)
 {
     k->stage = stage;
@@ -100,7 +98,7 @@ int work_finish(struct work *k, const struct link_head *h, int bytes_fd, int64_t
     static const enum part_kind kinds[PARTS_MAX] = {PART_IMAGE, PART_LATENTS};
     int                         rc;
 
-    assert(k->state == WORK_RUNNING);
+    assert(work_in_engine(k));
     if (h->width_px != k->width_px || h->height_px != k->height_px)
         return err_set(e, ERR_PROTO, "the engine made %dx%d where %dx%d was asked for", h->width_px, h->height_px, k->width_px, k->height_px);
     if ((rc = link_bytes_map(bytes_fd, h, &k->bytes, &k->n_bytes, e))) return rc;

@@ -1,6 +1,7 @@
 /* work.h - the leases this worker holds, from LEASE to RESULT_OK or FAILED_OK, and the results that wait for the broker.
  *
- *   WAITING -> RUNNING -> FINISHED (offered until RESULT_OK) or FAILED (said until FAILED_OK); a crash puts RUNNING into FAILED.
+ *   WAITING -> RUNNING -> WRITING (the device is free again) -> FINISHED (offered until RESULT_OK) or FAILED (said until FAILED_OK);
+ *   a crash puts those it is blamed on into FAILED and the others back into WAITING.
  *
  * Invariants: W1 at most one row is RUNNING.  W2 a FINISHED row holds its bytes mapped.  W3 a row leaves by work_drop() only.
  * Pure but for the mapped bytes: no socket, no clock. */
@@ -15,7 +16,7 @@
 #include "proto/msg.h"
 #include "worker/link.h"
 
-enum work_state { WORK_FREE, WORK_WAITING, WORK_RUNNING, WORK_FINISHED, WORK_FAILED };
+enum work_state { WORK_FREE, WORK_WAITING, WORK_RUNNING, WORK_WRITING, WORK_FINISHED, WORK_FAILED };
 
 struct work {
     enum work_state state;
@@ -24,6 +25,7 @@ struct work {
     int32_t         width_px, height_px;
     struct buf      item;      /* the spec, as the engine child takes it */
     bool            canceled;
+    int             n_innocent; /* how often its engine died under it of something else */
     enum stage      stage;
     uint32_t        step, steps;
     int64_t         moved_ms;  /* stage or step changed, last */
@@ -51,14 +53,14 @@ struct works {
 
 size_t       works_count(const struct works *w);                     /* rows held, in any state */
 struct work *works_find(struct works *w, uint64_t task);
-struct work *works_running(struct works *w);
 struct work *works_next(struct works *w);                            /* the WAITING row that came first */
 struct work *works_by_correlation(struct works *w, uint64_t correlation);
 struct work *works_by_transfer(struct works *w, uint64_t transfer, size_t *part);
 /* A new WAITING row. ERR_LIMIT: all rows are taken; others from packing the spec. */
 int  work_take(struct works *w, const struct lease *l, int64_t now_ms, struct work **out, struct err *e);
 void work_step(struct work *k, enum stage stage, uint32_t step, uint32_t steps, int64_t now_ms);
-/* RUNNING -> FINISHED with what a RESULT brought; ERR_PROTO when it is not what was asked for (the row stays RUNNING). */
+bool work_in_engine(const struct work *k);                           /* RUNNING or WRITING */
+/* RUNNING or WRITING -> FINISHED with what a RESULT brought; ERR_PROTO when it is not what was asked for (the row stays what it is). */
 int  work_finish(struct work *k, const struct link_head *h, int bytes_fd, int64_t now_ms, struct err *e);
 void work_fail(struct work *k, enum fail_class why, const char *text, int64_t now_ms);
 /* OFFER or FAILED is said anew, from the start: a new session, or a refusal. */

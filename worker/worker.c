@@ -1,6 +1,8 @@
 /* worker.c - decides: which lease the engine makes next, what a crash means, when to end.
- * Believes: the engine makes one task at a time; the next one waits here, so the engine idles for a millisecond between two.
- * Invariants: R1 a row is RUNNING iff the child is BUSY with it (a forgotten one is being canceled).  R2 capacity is 0 while no engine is up.
+ * Believes: the engine makes one task at a time and writes the one before meanwhile; the next one waits here, so the engine idles for a
+ * fraction of a millisecond between two.
+ * Invariants: R1 a row is RUNNING iff the child is BUSY with it, WRITING iff the child writes it (a forgotten one is being canceled).
+ *             R2 capacity is 0 while no engine is up.  R3 what has left the device takes no slot: so one task is always at hand.
  * Not here: words to the broker (session.c), the process (child.c). */
 #include "worker/worker.h"
 
@@ -15,6 +17,8 @@
 #include "worker/session.h"
 
 #define TICK_MS       100
+#define PAST_MAX      4     /* results on their way that take no slot; with more of them the broker is behind */
+#define INNOCENT_MAX  3     /* engines that may die under a task of something else */
 #define STALL_MS      1000  /* a gap between ticks that is our own fault, not the broker's or the engine's silence */
 #define DRAIN_MORE_MS 10000 /* after drain_ms: for results on their way */
 
@@ -22,7 +26,11 @@ uint32_t worker_capacity(const struct worker *w)
 {
     bool up = w->child.state == CHILD_READY || w->child.state == CHILD_BUSY;
 
-    return up && !w->draining ? (uint32_t)w->conf.n_slots : 0;
+    uint32_t n = (uint32_t)w->conf.n_slots, n_past = 0;
+
+    for (size_t i = 0; i < LEASES_MAX; i++) n_past += w->works.row[i].state >= WORK_WRITING;
+    n += n_past < PAST_MAX ? n_past : PAST_MAX;
+    return up && !w->draining ? (n < LEASES_MAX ? n : LEASES_MAX) : 0;
 }
 
 void worker_end(struct worker *w, int code, const char *words)
@@ -48,7 +56,7 @@ void worker_feed(struct worker *w, int64_t now_ms)
 
 void worker_forget(struct worker *w, struct work *k)
 {
-    if (k->state == WORK_RUNNING) child_cancel(&w->child, k->task);
+    if (work_in_engine(k)) child_cancel(&w->child, k->task);
     work_drop(k);
 }
 
@@ -56,17 +64,17 @@ void worker_cancel(struct worker *w, struct work *k, int64_t now_ms)
 {
     if (k->canceled || k->state >= WORK_FINISHED) return; /* a result that won stays one */
     k->canceled = true;
-    log_info("cancel", "task=%" PRIu64 " state=%s", k->task, k->state == WORK_RUNNING ? "running" : "waiting");
-    if (k->state == WORK_RUNNING) child_cancel(&w->child, k->task); /* answered by FAILED{canceled} at the next step */
+    log_info("cancel", "task=%" PRIu64 " state=%s", k->task, work_in_engine(k) ? "running" : "waiting");
+    if (work_in_engine(k)) child_cancel(&w->child, k->task); /* answered by FAILED{canceled} at the next step */
     else work_fail(k, FAIL_CANCELED, "canceled before it began", now_ms);
 }
 
 /* The row the child speaks of; NULL when it was forgotten meanwhile. */
-static struct work *running(struct worker *w, const struct link_head *h)
+static struct work *in_engine(struct worker *w, const struct link_head *h)
 {
-    struct work *k = works_running(&w->works);
+    struct work *k = works_find(&w->works, h->task);
 
-    return k && k->task == h->task ? k : NULL;
+    return k && work_in_engine(k) ? k : NULL;
 }
 
 static void on_opened(void *ctx, int64_t now)
@@ -82,7 +90,7 @@ static void on_opened(void *ctx, int64_t now)
 static void on_step(void *ctx, const struct link_head *h, int64_t now)
 {
     struct worker *w = ctx;
-    struct work   *k = running(w, h);
+    struct work   *k = in_engine(w, h);
 
     if (!k) return;
     work_step(k, (enum stage)h->stage, h->step, h->steps, now);
@@ -90,10 +98,20 @@ static void on_step(void *ctx, const struct link_head *h, int64_t now)
     session_say(w, now);
 }
 
+static void on_pixels(void *ctx, const struct link_head *h, int64_t now)
+{
+    struct worker *w = ctx;
+    struct work   *k = in_engine(w, h);
+
+    if (k) k->state = WORK_WRITING;
+    worker_feed(w, now);
+    session_say(w, now); /* READY: there is room for one more */
+}
+
 static void on_result(void *ctx, const struct link_head *h, int bytes_fd, int64_t now)
 {
     struct worker *w = ctx;
-    struct work   *k = running(w, h);
+    struct work   *k = in_engine(w, h);
     struct err     e = {0};
 
     if (k && work_finish(k, h, bytes_fd, now, &e)) {
@@ -110,7 +128,7 @@ static void on_result(void *ctx, const struct link_head *h, int bytes_fd, int64_
 static void on_failed(void *ctx, const struct link_head *h, const char *text, int64_t now)
 {
     struct worker *w = ctx;
-    struct work   *k = running(w, h);
+    struct work   *k = in_engine(w, h);
 
     if (k) {
         log_info("task_failed", "task=%" PRIu64 " why=\"%s\"", k->task, text);
@@ -127,20 +145,34 @@ static void give_back(struct worker *w, const char *why)
         if (w->works.row[i].state == WORK_WAITING) session_release(w, &w->works.row[i], why);
 }
 
-static void on_died(void *ctx, bool was_busy, bool stuck, const char *words, int64_t now)
+static bool is_blamed(const struct child_death *d, uint64_t task)
 {
-    struct worker *w = ctx;
-    struct work   *k = works_running(&w->works);
+    for (size_t i = 0; i < d->n_blamed; i++)
+        if (d->blamed[i] == task) return true;
+    return false;
+}
 
-    if (!w->child.opened_once) { /* this model does not open: another attempt would end the same */
-        worker_end(w, ERR_STATE, words);
+/* A row whose engine is gone. Who was not to blame is made again by the next one, but not for ever. */
+static void lost(struct work *k, const struct child_death *d, int64_t now)
+{
+    if (is_blamed(d, k->task) || ++k->n_innocent >= INNOCENT_MAX) {
+        work_fail(k, d->stuck ? FAIL_STUCK : FAIL_CRASHED, d->words, now);
         return;
     }
-    if (k && (was_busy || stuck)) work_fail(k, stuck ? FAIL_STUCK : FAIL_CRASHED, words, now);
-    else if (k) { /* it died between taking and beginning: nobody's fault */
-        k->state = WORK_WAITING;
-        work_step(k, STAGE_WAITING, 0, k->steps, now);
+    k->state = WORK_WAITING;
+    work_step(k, STAGE_WAITING, 0, k->steps, now);
+}
+
+static void on_died(void *ctx, const struct child_death *d, int64_t now)
+{
+    struct worker *w = ctx;
+
+    if (!w->child.opened_once) { /* this model does not open: another attempt would end the same */
+        worker_end(w, ERR_STATE, d->words);
+        return;
     }
+    for (size_t i = 0; i < LEASES_MAX; i++)
+        if (work_in_engine(&w->works.row[i])) lost(&w->works.row[i], d, now);
     session_say(w, now); /* READY{0} first of all */
     if (!w->child.is_open) give_back(w, "the engine does not start again");
 }
@@ -197,7 +229,7 @@ static void on_signal(void *ctx, int signo, int64_t now)
     drain(w, now);
 }
 
-static const struct child_events child_events = {on_opened, on_step, on_result, on_failed, on_died};
+static const struct child_events child_events = {on_opened, on_step, on_pixels, on_result, on_failed, on_died};
 
 static int start(struct worker *w, struct err *e)
 {

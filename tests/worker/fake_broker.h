@@ -35,7 +35,7 @@ struct fake { /* the broker */
     pid_t         pid;
     uint32_t      n_beats, restarts;
     uint32_t      minor; /* of the protocol it speaks */
-    struct progress progress; /* of the first lease in the last beat */
+    struct progress progress[LEASES_MAX]; /* in the last beat with any */
     size_t        n_progress;
     int64_t       patience_ms, drain_ms; /* of the worker: what it gives the engine; set before start_worker() */
 };
@@ -133,7 +133,7 @@ static void hear_beat(struct fake *f, const struct msg *m)
     f->n_beats++;
     f->restarts = m->beat.engine_restarts;
     f->n_progress = m->beat.n_progress;
-    if (m->beat.n_progress) f->progress = m->beat.progress[0];
+    memcpy(f->progress, m->beat.progress, m->beat.n_progress * sizeof *f->progress);
     assert_true(rc == 0 || rc == ERR_NOTFOUND); /* one that drains may be gone right after its beat */
 }
 

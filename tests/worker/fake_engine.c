@@ -1,11 +1,12 @@
 /* fake_engine.c - engine/engine.h without a model: pictures are a pattern of prompt and seed, and some prompts misbehave.
  * Included by tests of the worker; the real engine.o is then never linked.
- *   "slow": 30 ms a step   "crash": aborts in step 2   "hang": never ends step 2   "nan", "oom", "device", "cut": that error
+ *   "torn": pixels that crash whoever writes them   "slow": 30 ms a step   "crash": aborts in step 2   "hang": never ends step 2   "nan", "oom", "device", "cut": that error
  * A model whose folder begins with '/' must be there; with a file "other" in it, it is another model. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "engine/engine.h"
@@ -20,6 +21,7 @@ struct latent {
     int    dim[3];
     float *values;
     uint32_t mix;
+    bool     torn;
 };
 
 int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
@@ -53,7 +55,7 @@ const struct engine_profile *engine_profile(const struct engine *g)
 int engine_check(const struct engine *g, const struct gen *gen, struct err *e)
 {
     (void)g;
-    if (gen->width_px > 2048) return err_set(e, ERR_ARG, "width %d is too much for a fake", gen->width_px);
+    if (gen->width_px > 4000) return err_set(e, ERR_ARG, "width %d is too much for a fake", gen->width_px);
     return 0;
 }
 
@@ -97,6 +99,7 @@ int engine_denoise(struct engine *g, const struct embed *pos, const struct embed
     z->dim[2] = gen->width_px / 8;
     n = (size_t)z->dim[0] * (size_t)z->dim[1] * (size_t)z->dim[2];
     z->values = calloc(n, sizeof *z->values);
+    z->torn = str_is(p, "torn");
     z->mix = (uint32_t)gen->seed * 2654435761u;
     for (size_t i = 0; i < p.len; i++) z->mix = z->mix * 31 + (unsigned char)p.at[i];
     for (size_t i = 0; i < n; i++) z->values[i] = (float)(z->mix ^ i) / 1e6f;
@@ -127,6 +130,10 @@ int engine_decode(struct engine *g, const struct latent *z, struct image *out, s
     (void)g, (void)e;
     *out = (struct image){.width_px = z->dim[2] * 8, .height_px = z->dim[1] * 8};
     n = (size_t)out->width_px * (size_t)out->height_px * 3;
+    if (z->torn) {
+        out->rgb = mmap(NULL, n, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return 0;
+    }
     out->rgb = malloc(n);
     for (size_t i = 0; i < n; i++) out->rgb[i] = (uint8_t)((x = x * 1664525u + 1013904223u) >> 24);
     return 0;

@@ -54,22 +54,29 @@ static int finish(void)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-/* The next message that is neither LOADING nor STEP. */
-static struct link_head hear(int *bytes_fd)
+static struct link_head next(int *bytes_fd)
 {
     struct link_head h;
     struct err       e = {0};
 
-    do {
-        if (link_recv(fd, &h, payload, bytes_fd, false, &e) != 1) fail_msg("%s", e.text);
-    } while (h.kind == LINK_LOADING || h.kind == LINK_STEP);
+    if (link_recv(fd, &h, payload, bytes_fd, false, &e) != 1) fail_msg("%s", e.text);
     return h;
 }
 
-static void say_task(const struct spec *s)
+/* The next message that is neither LOADING, STEP nor PIXELS. */
+static struct link_head hear(int *bytes_fd)
+{
+    struct link_head h;
+
+    do h = next(bytes_fd);
+    while (h.kind == LINK_LOADING || h.kind == LINK_STEP || h.kind == LINK_PIXELS);
+    return h;
+}
+
+static void say_task_as(const struct spec *s, uint64_t task)
 {
     struct item      it = {.spec = *s, .n_images = 1};
-    struct link_head h = {.kind = LINK_TASK, .task = 1, .epoch = 1};
+    struct link_head h = {.kind = LINK_TASK, .task = task, .epoch = 1};
     struct buf       b;
     struct err       e = {0};
 
@@ -77,6 +84,11 @@ static void say_task(const struct spec *s)
     if (wire_item_pack(&it, &b, &e)) fail_msg("%s", e.text);
     assert_int_equal(link_send(fd, &h, buf_str(&b), -1, false, &e), 0);
     buf_release(&b);
+}
+
+static void say_task(const struct spec *s)
+{
+    say_task_as(s, 1);
 }
 
 static struct spec spec_of(json_t *c)
@@ -194,6 +206,45 @@ static void cases(void **state)
     json_decref(all);
 }
 
+/* Two tasks in one engine: while the first is written the second is made; each is answered once, with the bytes it has alone. */
+static void two_at_once(void **state)
+{
+    struct spec      large, small;
+    uint8_t          sha[2][3][32];
+    struct link_head h;
+    int              bytes_fd;
+
+    (void)state;
+    spec_init(&large);
+    large.prompt = str_of("a large one");
+    large.width_px = large.height_px = 512;
+    large.steps = 1;
+    small = large;
+    small.prompt = str_of("a small one");
+    small.width_px = small.height_px = 32;
+    start(GOLDEN "model", "f32");
+    assert_int_equal(hear(&bytes_fd).kind, LINK_OPENED);
+    for (int round = 0; round < 2; round++) { /* each after the result of the one before, then each as soon as the device is free */
+        int n_results = 0;
+
+        for (uint64_t task = 0; task < 3 || n_results < 3;) {
+            if (task < 3 && (round || n_results == (int)task)) {
+                say_task_as(task == 1 ? &small : &large, task + 1);
+                task++;
+            }
+            do {
+                h = next(&bytes_fd);
+                if (h.kind != LINK_RESULT) continue;
+                assert_int_equal(h.task, ++n_results);
+                memcpy(sha[round][h.task - 1], h.part_sha256[0], 32);
+                close(bytes_fd);
+            } while (!(round ? h.kind == LINK_PIXELS && h.task == task : n_results == (int)task) && n_results < 3);
+        }
+    }
+    assert_memory_equal(sha[0], sha[1], sizeof sha[0]);
+    assert_int_equal(finish(), 0);
+}
+
 static void refusals(void **state)
 {
     struct link_head h;
@@ -227,7 +278,7 @@ static void refusals(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(cases), cmocka_unit_test(refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(cases), cmocka_unit_test(two_at_once), cmocka_unit_test(refusals)};
 
     if (engine_child_is(argc, argv)) return engine_child_main(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);

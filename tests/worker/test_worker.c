@@ -142,9 +142,10 @@ static void wait_step(struct fake *f, uint64_t task, uint32_t step)
 {
     for (int64_t until = now_ms() + WAIT_MS; now_ms() < until;) {
         expect_for(f, (enum msg_kind)0, 20);
-        if (f->progress.task == task && f->progress.stage == STAGE_DENOISE && f->progress.step >= step) return;
+        for (size_t i = 0; i < f->n_progress; i++)
+            if (f->progress[i].task == task && f->progress[i].stage == STAGE_DENOISE && f->progress[i].step >= step) return;
     }
-    fail_msg("no progress: stage %s step %u", stage_name(f->progress.stage), f->progress.step);
+    fail_msg("no progress of %zu tasks: stage %s step %u", f->n_progress, stage_name(f->progress[0].stage), f->progress[0].step);
 }
 
 /* The next beats say that nothing is held any more. */
@@ -190,6 +191,55 @@ static void engine_killed(void **state)
     assert_true(engine_pid(f) != before);
     for (int64_t until = now_ms() + WAIT_MS; f->restarts == 0 && now_ms() < until;) expect_for(f, (enum msg_kind)0, 20);
     assert_int_equal(f->restarts, 1);
+}
+
+/* A picture so large that writing it takes seconds: meanwhile the next one is made, and its engine may die of either. */
+static void lease_large(struct fake *f, uint64_t task, const char *prompt)
+{
+    struct msg m = {.kind = MSG_LEASE, .lease = {.task = task, .epoch = task + 100, .job = 1, .budget_ms = 60000}};
+
+    spec_init(&m.lease.spec);
+    m.lease.spec.prompt = str_of(prompt);
+    m.lease.spec.width_px = m.lease.spec.height_px = 4000;
+    m.lease.spec.steps = 1;
+    tell(f, m);
+}
+
+static void written_while_the_next_is_made(void **state)
+{
+    struct fake *f = *state;
+
+    start_worker(f, "turbo");
+    welcome(f, NULL, 0);
+    assert_int_equal(expect(f, MSG_READY).ready.capacity, 2);
+    lease_large(f, 1, "a large one");
+    assert_int_equal(expect(f, MSG_READY).ready.capacity, 3); /* it has left the device */
+    lease(f, 2, "slow", 200, false);
+    wait_step(f, 2, 1);
+    kill(engine_pid(f), SIGKILL); /* of no known cause: the one on the device is to blame, the other is made again */
+    expect_failed(f, 2, FAIL_CRASHED, "engine ended by signal 9 in stage denoise step");
+    finish(f, 1);
+    quiet(f);
+}
+
+/* The writing thread crashes: its own task is to blame, not the one on the device. */
+static void torn_while_the_next_is_made(void **state)
+{
+    struct fake *f = *state;
+    struct msg   offer;
+
+    start_worker(f, "turbo");
+    welcome(f, NULL, 0);
+    lease_large(f, 1, "a large one"); /* the writer is at this when the torn one comes */
+    lease(f, 2, "torn", 1, false);
+    lease(f, 3, "slow", 100, false);
+    wait_step(f, 3, 1);
+    offer = expect(f, MSG_OFFER);
+    assert_int_equal(offer.offer.task, 1);
+    expect_failed(f, 2, FAIL_CRASHED, "engine ended by signal 11 writing a picture");
+    tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = offer.correlation, .offer_ok = {.task = 1, .verdict = OFFER_HAVE}});
+    finish(f, 3);
+    quiet(f);
 }
 
 static void failures(void **state)
@@ -509,7 +559,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-        T(hello), T(result_with_small_credit), T(engine_killed), T(failures), T(recall), T(model_goes_away), T(frozen),
+        T(hello), T(result_with_small_credit), T(engine_killed), T(written_while_the_next_is_made), T(torn_while_the_next_is_made), T(failures), T(recall), T(model_goes_away), T(frozen),
         T(failed_ok_of_an_older_lease), T(cancel), T(broker_vanishes), T(unknown_session), T(small_results_ride),
         T(drain), T(drain_too_long), T(second_signal), T(supervisor_killed), T(model_does_not_open), T(version_refused),
     };
