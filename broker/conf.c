@@ -8,6 +8,8 @@
 
 #include "base/str.h"
 
+#define MEMORY_MIN_MIB      128 /* the threads' stacks alone are half of it */
+#define MEMORY_MAX_MIB      (1 << 24)
 #define RETENTION_HOURS     24
 #define CRASH_GUARD         3
 #define CRASH_GUARD_MAX     15
@@ -16,7 +18,7 @@
 #define CLIENT_QUEUED       1000000 /* what memory allows without a thought: some 200 bytes each */
 #define FARM_QUEUED         2000000
 
-enum { KEY_QUOTA = 900, KEY_FARM_QUEUED, KEY_READY_FD = 1000, KEY_LOG_LEVEL, KEY_CRASH_GUARD, KEY_VERSION };
+enum { KEY_QUOTA = 900, KEY_FARM_QUEUED, KEY_MEMORY, KEY_READY_FD = 1000, KEY_LOG_LEVEL, KEY_CRASH_GUARD, KEY_VERSION };
 
 static const struct argp_option options[] = {
     {"listen", 'l', "ENDPOINT", 0, "Where clients and workers connect: tcp://127.0.0.1:7777 (port * = any free one) or ipc:///path/socket. May be given up to 8 times", 0},
@@ -26,6 +28,7 @@ static const struct argp_option options[] = {
     {"quota", KEY_QUOTA, "WHAT=N,...", 0, "What one client may have: queued=IMAGES waiting (1000000), leases=IMAGES that workers hold, rate=ITEMS submitted a second, burst=ITEMS at once (10 x rate), gib=GIB of images not yet gathered. 0: no limit, and so it is for all but queued", 0},
     {"farm-queued", KEY_FARM_QUEUED, "IMAGES", 0, "What all clients together may have waiting (2000000)", 0},
     {"crash-guard", KEY_CRASH_GUARD, "STARTS", 0, "After so many starts within five minutes, each after an end in disorder (kill -9, a crash, a power cut), nothing is given to workers until zfarm resume: work that kills the broker must not go round and round. 0: never (3)", 0},
+    {"memory-max", KEY_MEMORY, "MIB", 0, "End rather than take more memory than this, 128 and more; nothing acknowledged is lost, and who started it may start it again (no limit)", 0},
     {"log-level", KEY_LOG_LEVEL, "LEVEL", 0, "debug, info, warn, error or none (info)", 0},
     {"ready-fd", KEY_READY_FD, "N", 0, "When listening, write the first endpoint and a newline to this open descriptor", 0},
     {"version", 'V', NULL, 0, "Print the version", 0},
@@ -103,6 +106,11 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
     case KEY_CRASH_GUARD:
         if (parse_int(arg, 0, CRASH_GUARD_MAX, &n)) argp_error(state, "--crash-guard '%s' is not a number of starts from 0 to %d", arg, CRASH_GUARD_MAX);
         c->crash_guard = (int)n;
+        return 0;
+    case KEY_MEMORY:
+        if (parse_int(arg, MEMORY_MIN_MIB, MEMORY_MAX_MIB, &n))
+            argp_error(state, "--memory-max '%s' is not a number of MiB from %d to %d", arg, MEMORY_MIN_MIB, MEMORY_MAX_MIB);
+        c->memory_max_bytes = (uint64_t)n << 20;
         return 0;
     case KEY_LOG_LEVEL:
         if (!log_level_parse(arg, &c->level)) argp_error(state, "--log-level '%s' is none of debug, info, warn, error, none", arg);

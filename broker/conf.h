@@ -22,6 +22,7 @@ struct broker_conf {
     uint64_t       farm_queued;  /* images that may wait or run, of all clients */
     int            crash_guard; /* starts after ends in disorder; then nothing is leased. 0: never */
     int            ready_fd; /* -1: none */
+    uint64_t       memory_max_bytes; /* 0: as much as there is */
 };
 
 /* Ends the process after --help and --version (0) and on a wrong command line (2, with a sentence). */

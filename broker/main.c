@@ -11,7 +11,7 @@ int main(int argc, char **argv)
     struct broker_conf conf;
     struct broker     *b = NULL;
     struct err         e = {0};
-    struct rlimit      files;
+    struct rlimit      files, memory;
     int                code = 1;
 
     conf_parse(&conf, argc, argv);
@@ -21,6 +21,11 @@ int main(int argc, char **argv)
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* one descriptor per peer */
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
+    }
+    memory = (struct rlimit){conf.memory_max_bytes, conf.memory_max_bytes};
+    if (conf.memory_max_bytes && setrlimit(RLIMIT_DATA, &memory)) {
+        perror("zfarm-broker: --memory-max");
+        return 1;
     }
     if (broker_open(&b, &conf, &e))
         fprintf(stderr, "zfarm-broker: %s\n", e.text);

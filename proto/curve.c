@@ -41,12 +41,15 @@ int curve_join(void *socket, const struct key *mine, struct err *e)
 
 /* ---- the monitor ---- */
 struct watch {
-    void *watched, *events;
+    void         *watched, *events;
+    struct crowd *crowd;
 };
 
-int watch_open(struct watch **out, void *context, void *socket, struct err *e)
+int watch_open(struct watch **out, void *context, void *socket, struct crowd *crowd, struct err *e)
 {
     static _Atomic unsigned n_made; /* names are the context's */
+    const int     kinds = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                      ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | (crowd ? ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED : 0);
     struct watch *w = calloc(1, sizeof *w);
     char          name[64];
     const int     zero = 0;
@@ -54,8 +57,8 @@ int watch_open(struct watch **out, void *context, void *socket, struct err *e)
     if (!w) return err_set(e, ERR_NOMEM, "no memory to watch a socket");
     snprintf(name, sizeof name, "inproc://watch-%u", ++n_made);
     w->watched = socket;
-    if (zmq_socket_monitor(socket, name, ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
-                                             ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL) == 0) {
+    w->crowd = crowd;
+    if (zmq_socket_monitor(socket, name, kinds) == 0) {
         w->events = zmq_socket(context, ZMQ_PAIR);
         if (w->events && !zmq_setsockopt(w->events, ZMQ_RCVHWM, &zero, sizeof zero) &&
             !zmq_setsockopt(w->events, ZMQ_LINGER, &zero, sizeof zero) && !zmq_connect(w->events, name)) {
@@ -80,12 +83,19 @@ enum handshake watch_next(struct watch *w)
         zmq_recv(w->events, address, sizeof address, ZMQ_DONTWAIT);
         memcpy(&kind, event, 2);
         memcpy(&value, event + 2, 4);
+        if (kind == ZMQ_EVENT_ACCEPTED && w->crowd) crowd_came(w->crowd, (int)value);
+        if ((kind == ZMQ_EVENT_CLOSED || kind == ZMQ_EVENT_DISCONNECTED) && w->crowd) crowd_left(w->crowd, (int)value);
         if (kind == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) return HANDSHAKE_DONE;
         if (kind == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) return HANDSHAKE_DENIED;
         if (kind == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)
             return value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH ? HANDSHAKE_OTHER : HANDSHAKE_BROKEN;
         if (kind == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL) return HANDSHAKE_BROKEN;
     }
+}
+
+void *watch_socket(const struct watch *w)
+{
+    return w->events;
 }
 
 void watch_close(struct watch *w)
@@ -125,7 +135,7 @@ int curve_try(void *context, const char *endpoint, const uint8_t server_public[C
     if (strchr(endpoint, '[')) zmq_setsockopt(socket, ZMQ_IPV6, &one, sizeof one);
     rc = curve_join(socket, &stranger, e);
     key_wipe(&stranger);
-    if (!rc) rc = watch_open(&w, context, socket, e);
+    if (!rc) rc = watch_open(&w, context, socket, NULL, e);
     if (!rc && zmq_connect(socket, endpoint)) rc = err_set(e, ERR_STATE, "trying the door of %s: %s", endpoint, zmq_strerror(zmq_errno()));
     if (!rc && (h = knock(w)) != HANDSHAKE_DENIED)
         rc = err_set(e, ERR_STATE, h == HANDSHAKE_DONE ? "%s let in a key drawn at random: it is not offered"

@@ -7,6 +7,7 @@
 #ifndef PROTO_CURVE_H
 #define PROTO_CURVE_H
 
+#include "proto/crowd.h"
 #include "proto/key.h"
 
 #define CURVE_DOMAIN "zfarm" /* not empty: without a domain ZeroMQ asks no ZAP handler */
@@ -26,8 +27,10 @@ enum handshake {
     HANDSHAKE_BROKEN  /* ended without a reason: another server's key, no ZeroMQ, a peer that died */
 };
 struct watch;
-int            watch_open(struct watch **out, void *context, void *socket, struct err *e); /* before bind or connect */
-enum handshake watch_next(struct watch *w);
+/* Before bind or connect. crowd: of a listener, kept; NULL of who connects. */
+int            watch_open(struct watch **out, void *context, void *socket, struct crowd *crowd, struct err *e);
+enum handshake watch_next(struct watch *w); /* tells the crowd meanwhile who comes and goes */
+void          *watch_socket(const struct watch *w); /* readable when there is more */
 void           watch_close(struct watch *w); /* before its socket; NULL is fine */
 
 #endif

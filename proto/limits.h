@@ -39,6 +39,7 @@
 
 #define FRAME_HEADER_BYTES 24
 #define BODY_MAX_BYTES     (64 * 1024)       /* control messages, before protobuf sees them */
+#define BODY_CHUNK_MAX_BYTES 256             /* CHUNK */
 #define BODY_BIG_MAX_BYTES (1024 * 1024)     /* SUBMIT, LEASE(S), OFFER(S), EVENTS_OK, FETCH_OK, SHOW_OK, JOBS_OK, WORKERS_OK */
 #define CHUNK_MAX_BYTES    (256 * 1024)
 #define WINDOW_CHUNKS      8                 /* credit of one transfer: 2 MiB */

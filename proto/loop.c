@@ -203,8 +203,8 @@ static void fire_signals(struct loop *l, int64_t now)
 
 static int turn(struct loop *l, struct err *e)
 {
-    zmq_pollitem_t item[SOURCES_MAX + 2];
-    size_t         of[SOURCES_MAX + 2];
+    zmq_pollitem_t item[2 * SOURCES_MAX + 2];
+    size_t         of[2 * SOURCES_MAX + 2];
     int            n = 0;
     int64_t        now = now_ms();
 
@@ -216,6 +216,9 @@ static int turn(struct loop *l, struct err *e)
         if (!s->used) continue;
         of[n] = i;
         item[n++] = (zmq_pollitem_t){.socket = s->peer ? peer_socket(s->peer) : NULL, .fd = s->fd, .events = ZMQ_POLLIN};
+        if (!s->peer || !peer_watch_socket(s->peer)) continue;
+        of[n] = i;
+        item[n++] = (zmq_pollitem_t){.socket = peer_watch_socket(s->peer), .events = ZMQ_POLLIN};
     }
     if (zmq_poll(item, n, wait_of(l, now)) < 0 && zmq_errno() != EINTR)
         return err_set(e, ERR_IO, "polling: %s", zmq_strerror(zmq_errno()));
@@ -227,7 +230,8 @@ static int turn(struct loop *l, struct err *e)
         struct source *s = &l->source[of[k]];
 
         if (!item[k].revents || !s->used || s->born == l->turn) continue;
-        if (s->peer) s->on_peer(s->ctx, s->peer, now);
+        if (s->peer && item[k].socket != peer_socket(s->peer)) peer_tend(s->peer);
+        else if (s->peer) s->on_peer(s->ctx, s->peer, now);
         else s->on_fd(s->ctx, s->fd, now);
     }
     if (!l->stop) fire_timers(l, now_ms());

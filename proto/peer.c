@@ -39,6 +39,7 @@ struct peer {
     struct watch  *watch;     /* of a tcp peer */
     enum handshake handshake; /* the last that was heard of */
     uint64_t   n_refused;
+    struct crowd crowd; /* of a listener */
     uint8_t    user[CURVE_BYTES]; /* of the message last received */
     char       endpoint[ENDPOINT_MAX_BYTES + 1];
     struct buf head, body;
@@ -223,7 +224,8 @@ static int open_socket(struct peer **out, const char *endpoint, bool router, con
     p->keyed = key && starts(endpoint, "tcp://");
     rc = p->socket ? set_options(p, e) : zmq_err(e, ERR_STATE, "a socket for", endpoint);
     if (!rc && p->keyed) rc = router ? curve_serve(p->socket, key, e) : curve_join(p->socket, key, e);
-    if (!rc && starts(endpoint, "tcp://") && (p->keyed || !router)) rc = watch_open(&p->watch, context, p->socket, e);
+    p->crowd.keyed = p->keyed;
+    if (!rc && starts(endpoint, "tcp://")) rc = watch_open(&p->watch, context, p->socket, router ? &p->crowd : NULL, e);
     if (rc) peer_close(p);
     else *out = p;
     return rc;
@@ -298,7 +300,12 @@ const uint8_t *peer_user(const struct peer *p)
     return p->keyed && p->router ? p->user : NULL;
 }
 
-static void listen_to_watch(struct peer *p)
+void *peer_watch_socket(const struct peer *p)
+{
+    return p->router && p->watch ? watch_socket(p->watch) : NULL;
+}
+
+void peer_tend(struct peer *p)
 {
     enum handshake h;
 
@@ -310,7 +317,7 @@ static void listen_to_watch(struct peer *p)
 
 int peer_refused(struct peer *p, struct err *e)
 {
-    listen_to_watch(p);
+    peer_tend(p);
     switch (p->handshake) {
     case HANDSHAKE_DENIED:
         return err_set(e, ERR_STATE, "the broker at %s does not know this key: ask its owner to run `zfarm-keys add NAME --role client` (or worker), "
@@ -328,7 +335,7 @@ int peer_refused(struct peer *p, struct err *e)
 
 uint64_t peer_n_refused(struct peer *p)
 {
-    listen_to_watch(p);
+    peer_tend(p);
     return p->n_refused;
 }
 

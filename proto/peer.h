@@ -45,11 +45,15 @@ const uint8_t *peer_user(const struct peer *p);
 /* Of who connected by tcp://, and hears nothing. 0: nothing is known against it. ERR_STATE: it was turned away, and this socket will not come
  * in any more: the sentence says what to do about keys. ERR_BUSY: the last handshake broke off; it goes on trying. */
 int      peer_refused(struct peer *p, struct err *e);
-uint64_t peer_n_refused(struct peer *p); /* of a listener with keys: handshakes that came to nothing, since it listens */
+uint64_t peer_n_refused(struct peer *p); /* of a tcp listener: handshakes that came to nothing, since it listens */
 /* Waits up to timeout_ms for input (a client without a loop). 1: readable, 0: time-out, <0: ERR_*. Interrupted by a signal: 0. */
 int  peer_wait(struct peer *p, int64_t timeout_ms);
 /* How long peer_close() + peer_shutdown() may take to deliver what was sent; 0 is the default. For a last BYE. */
 void peer_linger(struct peer *p, int ms);
+/* Looks at the handshakes of a listener: counts failures, cuts silent strangers when there are too many (crowd.h). loop.c calls it when there is
+ * something to see; whoever has no loop may, from time to time. */
+void peer_tend(struct peer *p);
+void *peer_watch_socket(const struct peer *p); /* readable: peer_tend(); NULL: nothing to tend. For loop.c alone */
 /* The ZeroMQ socket, for loop.c alone; the context, made when there is none, for zap.c alone (NULL: error). */
 void *peer_socket(const struct peer *p);
 void *peer_context(struct err *e);

@@ -38,6 +38,7 @@ static size_t body_max(enum msg_kind kind)
     case MSG_SHOW_OK:
     case MSG_JOBS_OK:
     case MSG_WORKERS_OK: return BODY_BIG_MAX_BYTES;
+    case MSG_CHUNK: return BODY_CHUNK_MAX_BYTES; /* its bytes ride in the third frame */
     default: return BODY_MAX_BYTES;
     }
 }
