@@ -7,6 +7,7 @@
 #define LANES_AHEAD   64  /* lanes looked at to fill a batch */
 #define BATCH_BYTES   (BODY_BIG_MAX_BYTES / 2) /* of specs in one batch: it travels as one message */
 #define PASSED_MAX    8   /* times a head may be passed over for a prompt at hand */
+#define SPREAD_MAX    32  /* workers: among more, looking who knows a prompt takes longer than encoding it */
 #define MISSES        8   /* models that nobody free has, remembered within one call */
 #define HEDGE_TIMES   2.0 /* a hedge must be so much sooner than what is left */
 #define HEDGE_MIN_MS  200.0
@@ -86,16 +87,31 @@ static bool fits(const struct task *t, const struct worker *w, int64_t now_ms)
     return t->avoid != w->id && !worker_denies(w, px_of(t), now_ms);
 }
 
-/* Instead of the lane's head: the first of the next ones whose prompt the worker knows. Retries, solo tasks and a head that was passed over too
- * often are not passed over. */
-static struct task *known_prompt(const struct lane *l, struct task *head, const struct worker *w, int64_t now_ms)
+/* Does another worker have the prompt at hand? */
+static bool known_elsewhere(const struct roster *r, const struct worker *w, uint64_t prompt)
 {
-    struct task *t = head;
+    const struct worker *other;
+
+    DL_FOREACH(r->worker, other)
+        if (other != w && worker_knows(other, prompt)) return true;
+    return false;
+}
+
+/* Instead of the lane's head: the first of the next ones whose prompt the worker knows; or, when the head's prompt is at another worker, the
+ * first whose prompt nobody knows. Retries, and a head that was passed over too often, are not passed over. */
+static struct task *prompt_at_hand(const struct roster *r, const struct lane *l, struct task *head, const struct worker *w, int64_t now_ms)
+{
+    struct task *t, *fresh = NULL;
+    bool         spread = r->n_workers <= SPREAD_MAX && known_elsewhere(r, w, head->lot->prompt);
 
     if (l->retry || l->n_passed >= PASSED_MAX || worker_knows(w, head->lot->prompt)) return head;
-    for (int i = 0; t && i < LOOK_AHEAD; i++, t = lane_after(l, t))
-        if (worker_knows(w, t->lot->prompt) && fits(t, w, now_ms)) return t;
-    return head;
+    t = head;
+    for (int i = 0; t && i < LOOK_AHEAD; i++, t = lane_after(l, t)) {
+        if (!fits(t, w, now_ms)) continue;
+        if (worker_knows(w, t->lot->prompt)) return t;
+        if (spread && !fresh && t->lot != head->lot && !known_elsewhere(r, w, t->lot->prompt)) fresh = t;
+    }
+    return fresh ? fresh : head;
 }
 
 /* May this client hold one more, with what it already has in this deal? */
@@ -147,7 +163,7 @@ static struct task *choose(const struct lane *l, struct str model, const struct 
 
     *no_worker = false;
     for (int i = 0; t && i < LOOK_AHEAD; i++, t = lane_after(l, t)) {
-        if ((*w = best_worker(r, model, t, now_ms))) return i == 0 ? known_prompt(l, t, *w, now_ms) : t;
+        if ((*w = best_worker(r, model, t, now_ms))) return i == 0 ? prompt_at_hand(r, l, t, *w, now_ms) : t;
         if (!t->avoid && !px_matters(r, now_ms)) { /* no free worker has the model: the others of this lane do not fit either */
             *no_worker = true;
             return NULL;

@@ -8,7 +8,7 @@
  * first lease, and stays it for the whole job (job.model): one job never mixes models. Among those that fit, the least loaded worker, then
  * one that has the prompt at hand, then the fastest.
  * Affinity: the head of the queue chooses the worker; if that worker does not know the head's prompt, but one of the next tasks of the same
- * job that it does know, that one goes first, at most PASSED_MAX times in a row.
+ * job that it does know, that one goes first; or one that nobody knows, when the head's is at another worker. At most PASSED_MAX times in a row.
  * Batches: the head is chosen by fairness alone; then tasks of the same shape and model, whoever's, ride along up to what the worker makes
  * at once, each paid by its own client. Nobody waits for a batch to fill. A task that failed in a batch, or crashed, rides alone.
  * Hedging: a worker with nothing to do gets, a second time, a task that would be made much sooner there: one that only waits at its worker,

@@ -72,6 +72,38 @@ __attribute__((unused)) static struct job *pure_job(struct pure *p, uint32_t n_e
     return j;
 }
 
+/* A job of n images of one spec for one client, all in the queue; due_ms 0: no deadline. */
+__attribute__((unused)) static struct job *pure_of(struct pure *p, uint32_t n, const char *client, enum job_class c, const struct spec *s, int64_t due_ms)
+{
+    uint8_t       key[KEY_BYTES] = {0}, sha[32] = {0};
+    struct item   it = {.n_images = n, .spec = *s};
+    struct batch *b, *same;
+    struct job   *j;
+
+    p->n_keys++;
+    memcpy(key, &p->n_keys, 8);
+    j = book_job(&p->book, key, str_of("j"), n, 0);
+    book_share(&p->book, j, str_of(client), c);
+    if (due_ms) book_due(&p->book, j, due_ms);
+    b = job_batch(j, 0, n, sha, &same);
+    batch_lot(b, &it, str_of("b"));
+    batch_seal(&p->book, b);
+    for (uint32_t i = 0; i < n; i++) queue_push(&p->queue, &b->task[i]);
+    return j;
+}
+
+/* A spec of that size and prompt, on the model "turbo". */
+__attribute__((unused)) static struct spec pure_spec(int32_t px, const char *prompt)
+{
+    struct spec s;
+
+    spec_init(&s);
+    s.width_px = s.height_px = px;
+    s.prompt = str_of(prompt);
+    s.model = str_of("turbo");
+    return s;
+}
+
 __attribute__((unused)) static struct worker *pure_worker(struct pure *p, uint32_t capacity, const char *model, const char *model2, int64_t now)
 {
     struct model_info m[2] = {{.name = str_of(model), .profile = str_of("turbo")}, {.name = str_of(model2), .profile = str_of("base")}};

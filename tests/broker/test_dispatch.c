@@ -142,11 +142,281 @@ static void test_least_loaded_then_fastest(void **state)
     pure_close(&p);
 }
 
+/* ---- batches ---- */
+/* The head is chosen by shares; those of its shape ride along, whoever's, up to what the worker makes at once; others do not. */
+static void test_batch(void **state)
+{
+    struct pure    p;
+    struct worker *w;
+    struct pair    pair;
+    struct spec    small = pure_spec(256, "a cat"), big = pure_spec(512, "a cat"), other = pure_spec(256, "a dog");
+    struct job    *a, *b, *c;
+
+    (void)state;
+    pure_open(&p);
+    w = pure_worker(&p, 8, "turbo", NULL, 0);
+    w->max_batch = 4;
+    a = pure_of(&p, 1, "a", CLASS_NORMAL, &small, 0);
+    b = pure_of(&p, 3, "b", CLASS_NORMAL, &big, 0);
+    c = pure_of(&p, 9, "c", CLASS_BULK, &other, 0);
+    assert_true(pure_next(&p, 0, &pair)); /* a's one, and c's of the same shape: bulk rides with normal, and pays */
+    assert_ptr_equal(task_job(pair.task), a);
+    assert_int_equal(pair.n_also, 3);
+    for (int i = 0; i < 3; i++) assert_ptr_equal(task_job(pair.also[i]), c);
+    assert_int_equal(pair.also[0]->charged_ms, rates_charge_ms(&p.rates, pair.model, pair.also[0]->lot->cost));
+    assert_int_equal(c->share->used_ms, 3 * pair.also[0]->charged_ms);
+    assert_true(pure_next(&p, 0, &pair)); /* four places are left: b's three, which nobody joins */
+    assert_ptr_equal(task_job(pair.task), b);
+    assert_int_equal(pair.n_also, 2);
+    assert_false(pure_next(&p, 0, &pair)); /* one place is free, but it is busy: it waits until four are */
+    assert_int_equal(w->n_held, 7);
+    pure_end(&p, w->grant->task, TASK_DONE);
+    assert_false(pure_next(&p, 0, &pair));
+    for (int i = 0; i < 2; i++) pure_end(&p, w->grant->task, TASK_DONE);
+    assert_true(pure_next(&p, 0, &pair));
+    assert_int_equal(pair.n_also, 3);
+    while (w->grant) pure_end(&p, w->grant->task, TASK_DONE);
+    assert_true(pure_next(&p, 0, &pair)); /* two are left, the worker idles: nobody waits for more */
+    assert_int_equal(pair.n_also, 1);
+    pure_close(&p);
+}
+
+/* What crashed, or failed in a batch, is made alone, and does not ride with others. */
+static void test_solo(void **state)
+{
+    struct pure  p;
+    struct pair  pair;
+    struct spec  s = pure_spec(256, "a cat");
+    struct job  *j;
+
+    (void)state;
+    pure_open(&p);
+    pure_worker(&p, 16, "turbo", NULL, 0)->max_batch = 8;
+    j = pure_of(&p, 6, "a", CLASS_NORMAL, &s, 0);
+    j->batch->task[0].solo = true;
+    j->batch->task[3].crashes = 1;
+    assert_true(pure_next(&p, 0, &pair));
+    assert_int_equal(pair.task->index, 0);
+    assert_int_equal(pair.n_also, 0);
+    assert_true(pure_next(&p, 0, &pair));
+    assert_int_equal(pair.task->index, 1);
+    assert_int_equal(pair.n_also, 3); /* 2, 4, 5 */
+    assert_true(pure_next(&p, 0, &pair));
+    assert_int_equal(pair.task->index, 3);
+    assert_int_equal(pair.n_also, 0);
+    pure_close(&p);
+}
+
+/* ---- affinity ---- */
+/* Ten prompts with four seeds each, on four workers: each prompt is encoded about once, and the first one is not starved. */
+static void test_prompts(void **state)
+{
+    struct pure    p;
+    struct worker *w[4];
+    struct pair    pair;
+    char           text[10][20];
+    struct job    *j[10];
+    int            n_encoded = 0, first_done = 0;
+
+    (void)state;
+    pure_open(&p);
+    for (int i = 0; i < 4; i++) w[i] = pure_worker(&p, 1, "turbo", NULL, 0);
+    for (int i = 0; i < 10; i++) snprintf(text[i], sizeof text[i], "prompt %d", i);
+    { /* one job of ten items */
+        uint8_t       key[KEY_BYTES] = {99}, sha[32] = {0};
+        struct batch *c, *same;
+
+        j[0] = book_job(&p.book, key, str_of("j"), 40, 0);
+        c = job_batch(j[0], 0, 40, sha, &same);
+        for (int i = 0; i < 10; i++) {
+            struct item it = {.n_images = 4, .spec = pure_spec(256, text[i])};
+
+            batch_lot(c, &it, str_of("b"));
+        }
+        batch_seal(&p.book, c);
+        for (int i = 0; i < 40; i++) queue_push(&p.queue, &c->task[i]);
+    }
+    for (int done = 0; done < 40;) {
+        while (pure_next(&p, 0, &pair)) {
+            n_encoded += !worker_knows(pair.worker, pair.task->lot->prompt);
+            worker_prompt(pair.worker, pair.task->lot->prompt);
+        }
+        for (int i = 0; i < 4; i++)
+            if (w[i]->grant) {
+                struct task *t = w[i]->grant->task;
+
+                done++;
+                if (t->index == 0) first_done = done;
+                pure_end(&p, t, TASK_DONE);
+            }
+    }
+    assert_in_range(n_encoded, 10, 16); /* without it: up to 40 */
+    assert_true(first_done <= 12);
+    pure_close(&p);
+}
+
+/* ---- memory ---- */
+static void test_out_of_memory(void **state)
+{
+    struct pure    p;
+    struct worker *small, *large;
+    struct pair    pair;
+    struct spec    big = pure_spec(1024, ""), tiny = pure_spec(256, "");
+    const int64_t  px = 1024 * 1024;
+
+    (void)state;
+    pure_open(&p);
+    small = pure_worker(&p, 1, "turbo", NULL, 0);
+    large = pure_worker(&p, 1, "turbo", NULL, 0);
+    worker_deny(small, px, 0);
+    pure_of(&p, 3, "a", CLASS_NORMAL, &big, 0);
+    pure_of(&p, 1, "b", CLASS_NORMAL, &tiny, 0);
+    assert_true(pure_next(&p, 0, &pair));
+    assert_ptr_equal(pair.worker, large);
+    assert_true(pure_next(&p, 0, &pair)); /* the small one still makes small ones, past the others that wait */
+    assert_ptr_equal(pair.worker, small);
+    assert_int_equal(pair.task->lot->width_px, 256);
+    pure_end(&p, pair.task, TASK_DONE);
+    assert_false(pure_next(&p, 0, &pair));
+    assert_false(dispatch_denied(&p.roster, str_of("turbo"), px, 0));
+    worker_deny(large, px, 0);
+    assert_true(dispatch_denied(&p.roster, str_of("turbo"), px, 0));
+    assert_false(dispatch_denied(&p.roster, str_of("turbo"), px - 1, 0));
+    assert_false(dispatch_denied(&p.roster, str_of("base"), px, 0)); /* nobody is there to say so */
+    assert_false(worker_denies(small, px, DENIED_MS));
+    small->seen_ms = DENIED_MS;
+    assert_true(pure_next(&p, DENIED_MS, &pair)); /* ten minutes later it may try again */
+    assert_ptr_equal(pair.worker, small);
+    pure_close(&p);
+}
+
+/* ---- a second lease ---- */
+static void test_hedge(void **state)
+{
+    struct pure    p;
+    struct worker *slow, *fast;
+    struct pair    pair, h;
+    struct task   *t;
+    struct grant  *g;
+    struct spec    s = pure_spec(256, "");
+    uint32_t       cost;
+
+    (void)state;
+    pure_open(&p);
+    slow = pure_worker(&p, 2, "turbo", NULL, 0);
+    snprintf(slow->about, sizeof slow->about, "slow");
+    pure_of(&p, 2, "a", CLASS_NORMAL, &s, 0);
+    assert_true(pure_next(&p, 0, &pair));
+    t = pair.task;
+    cost = t->lot->cost;
+    assert_true(pure_next(&p, 0, &pair));
+    t->grant->begun_ms = 1;
+    assert_false(dispatch_hedge(&p.roster, &p.rates, 100, &h)); /* nobody idles */
+    fast = pure_worker(&p, 1, "turbo", NULL, 0);
+    snprintf(fast->about, sizeof fast->about, "fast");
+    assert_true(dispatch_hedge(&p.roster, &p.rates, 100, &h)); /* what has not even begun there */
+    assert_ptr_equal(h.task, pair.task);
+    assert_ptr_equal(h.worker, fast);
+    g = roster_grant(fast, h.task, 77, 100);
+    assert_ptr_equal(h.task->hedge, g);
+    assert_ptr_equal(h.task->grant->worker, slow);
+    assert_false(dispatch_hedge(&p.roster, &p.rates, 100, &h)); /* it is busy now */
+    grant_free(&p.roster, h.task->grant); /* the slow one gives it back: the other is its lease now */
+    assert_ptr_equal(h.task->grant, g);
+    assert_null(h.task->hedge);
+    pure_end(&p, h.task, TASK_DONE);
+    assert_int_equal(fast->n_held, 0);
+
+    assert_false(dispatch_hedge(&p.roster, &p.rates, 100, &h)); /* the first one runs, and nobody knows how fast */
+    rates_learn(&p.rates, worker_kind(slow), str_of("turbo"), cost, 10000);
+    rates_learn(&p.rates, worker_kind(fast), str_of("turbo"), cost, 1000);
+    t->grant->usual_ms = 10000;
+    assert_true(dispatch_hedge(&p.roster, &p.rates, 1000, &h)); /* 9 s left there, 1 s here */
+    assert_ptr_equal(h.task, t);
+    fast->seen_ms = slow->seen_ms = 8500;
+    assert_false(dispatch_hedge(&p.roster, &p.rates, 8500, &h)); /* 1.5 s left: not worth it */
+    t->grant->stage = STAGE_DENOISE;
+    t->grant->step = 1;
+    t->grant->steps = 8;
+    assert_true(dispatch_hedge(&p.roster, &p.rates, 8500, &h)); /* but its steps say a minute */
+    t->grant->stage = STAGE_UPLOAD;
+    assert_false(dispatch_hedge(&p.roster, &p.rates, 8500, &h));
+    t->grant->stage = STAGE_DENOISE;
+    t->crashes = 1;
+    assert_false(dispatch_hedge(&p.roster, &p.rates, 8500, &h)); /* nobody else is put at risk */
+    pure_close(&p);
+}
+
+/* A hedge whose worker leaves is no more; the lease goes on. */
+static void test_hedge_ends(void **state)
+{
+    struct pure  p;
+    struct pair  pair;
+    struct spec  s = pure_spec(256, "");
+    struct grant *first, *second;
+
+    (void)state;
+    pure_open(&p);
+    pure_worker(&p, 1, "turbo", NULL, 0);
+    pure_of(&p, 1, "a", CLASS_NORMAL, &s, 0);
+    assert_true(pure_next(&p, 0, &pair));
+    first = pair.task->grant;
+    second = roster_grant(pure_worker(&p, 1, "turbo", NULL, 0), pair.task, 9, 0);
+    grant_revoke(second);
+    assert_ptr_equal(pair.task->grant, first);
+    assert_null(pair.task->hedge);
+    assert_int_equal(second->worker->n_held, 1); /* until it says so */
+    grant_free(&p.roster, second);
+    second = roster_grant(p.roster.worker->next, pair.task, 10, 0);
+    grant_revoke(first);
+    assert_ptr_equal(pair.task->grant, second);
+    pure_close(&p);
+}
+
+/* ---- called back ---- */
+static void test_recall(void **state)
+{
+    struct pure   p;
+    struct pair   pair;
+    struct spec   s = pure_spec(256, "");
+    struct grant *g;
+    struct job   *bulk, *urgent;
+
+    (void)state;
+    pure_open(&p);
+    pure_worker(&p, 2, "turbo", NULL, 0);
+    bulk = pure_of(&p, 9, "a", CLASS_BULK, &s, 0);
+    while (pure_next(&p, 0, &pair)) continue;
+    bulk->batch->task[0].grant->begun_ms = 1;
+    bulk->batch->task[0].grant->stage = STAGE_DENOISE;
+    assert_null(dispatch_recall(&p.queue, &p.roster, 10)); /* nobody urgent waits */
+    urgent = pure_of(&p, 2, "b", CLASS_INTERACTIVE, &s, 0);
+    g = dispatch_recall(&p.queue, &p.roster, 10);
+    assert_ptr_equal(g, bulk->batch->task[1].grant);
+    assert_null(dispatch_recall(&p.queue, &p.roster, 10)); /* one is on its way for the one who waits */
+    pure_end(&p, &bulk->batch->task[1], TASK_QUEUED);      /* RELEASE */
+    queue_push_front(&p.queue, &bulk->batch->task[1]);
+    assert_true(pure_next(&p, 20, &pair));
+    assert_ptr_equal(task_job(pair.task), urgent);
+    assert_null(dispatch_recall(&p.queue, &p.roster, 30)); /* its client has something running: from here on shares decide */
+    pure_end(&p, pair.task, TASK_DONE);
+    assert_true(pure_next(&p, 40, &pair));
+    pure_end(&p, pair.task, TASK_DONE);
+    assert_true(pure_next(&p, 50, &pair));
+    assert_ptr_equal(pair.task, &bulk->batch->task[1]);
+    pure_of(&p, 1, "c", CLASS_INTERACTIVE, &s, 0);
+    assert_null(dispatch_recall(&p.queue, &p.roster, 60)); /* a task is called back once: bulk goes on, too */
+    pure_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_models),          cmocka_unit_test(test_default_is_pinned),         cmocka_unit_test(test_a_crash_goes_elsewhere),
         cmocka_unit_test(test_no_head_of_line), cmocka_unit_test(test_least_loaded_then_fastest),
+        cmocka_unit_test(test_batch),           cmocka_unit_test(test_solo),                      cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_out_of_memory),   cmocka_unit_test(test_hedge),                     cmocka_unit_test(test_hedge_ends),
+        cmocka_unit_test(test_recall),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

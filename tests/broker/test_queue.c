@@ -168,6 +168,152 @@ static void test_clients(void **state)
     pure_close(&p);
 }
 
+/* What an image turned out to cost is paid in the end: whose images take twice as long as was thought gets half as many. */
+static void test_settled_by_what_it_took(void **state)
+{
+    struct pure p;
+    struct job *j[2];
+    int         n[2] = {0};
+
+    (void)state;
+    pure_open(&p);
+    for (int i = 0; i < 2; i++) j[i] = of_client(&p, 3000, i ? "b" : "a", CLASS_NORMAL);
+    for (int i = 0; i < 3000; i++) {
+        struct lane *l = queue_first(&p.queue);
+        struct task *t = lane_first(l);
+        int          who = l->job == j[1];
+
+        queue_take(&p.queue, t, 100, true); /* both are thought to take as long */
+        queue_settle(&p.queue, t, who ? 200 : 50);
+        assert_int_equal(t->charged_ms, 0);
+        n[who]++;
+    }
+    assert_in_range(n[0], 4 * n[1] - 8, 4 * n[1] + 8);
+    assert_true(j[0]->share->credit_ms <= 100); /* nothing piles up */
+    pure_close(&p);
+}
+
+/* A task given back unmade has paid: the next time it is free. */
+static void test_paid_once(void **state)
+{
+    struct pure  p;
+    struct task *t;
+    uint64_t     had;
+
+    (void)state;
+    pure_open(&p);
+    of_client(&p, 3, "a", CLASS_NORMAL);
+    t = lane_first(queue_first(&p.queue));
+    queue_take(&p.queue, t, 100, true);
+    had = task_job(t)->share->used_ms;
+    queue_push_front(&p.queue, t);
+    queue_take(&p.queue, t, 100, true);
+    assert_int_equal(task_job(t)->share->used_ms, had);
+    pure_close(&p);
+}
+
+/* A client that nobody could serve for a while (its model was not there) has saved nothing either, and does not pull newcomers back in time. */
+static void test_passed_over_saves_nothing(void **state)
+{
+    struct pure p;
+    struct job *b, *c;
+    int         n = 0;
+
+    (void)state;
+    pure_open(&p);
+    of_client(&p, 3000, "a", CLASS_NORMAL);
+    b = of_client(&p, 1000, "b", CLASS_NORMAL);
+    for (int i = 0; i < 1000; i++) {
+        struct lane *l = queue_first(&p.queue);
+
+        if (l->job == b) l = queue_after(&p.queue, l);
+        queue_take(&p.queue, lane_first(l), 10, true);
+    }
+    c = of_client(&p, 1000, "c", CLASS_NORMAL);
+    for (int i = 0; i < 300; i++) {
+        struct lane *l = queue_first(&p.queue);
+
+        n += l->job == b;
+        queue_take(&p.queue, lane_first(l), 10, true);
+    }
+    assert_in_range(n, 99, 102);
+    assert_true(c->n[TASK_QUEUED] == 1000);
+    pure_close(&p);
+}
+
+/* Among one client's jobs the earliest deadline is first, then those without take turns; other clients get their part all the same. */
+static void test_deadlines(void **state)
+{
+    struct pure p;
+    struct spec s = pure_spec(256, "");
+    struct job *late, *soon, *none, *other;
+
+    (void)state;
+    pure_open(&p);
+    none = pure_of(&p, 4, "a", CLASS_NORMAL, &s, 0);
+    late = pure_of(&p, 2, "a", CLASS_NORMAL, &s, 9000);
+    soon = pure_of(&p, 2, "a", CLASS_NORMAL, &s, 5000);
+    other = pure_of(&p, 4, "b", CLASS_NORMAL, &s, 0);
+    struct job *const want[] = {soon, other, soon, other, late, other, late, other, none, none, none, none};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) assert_ptr_equal(task_job(next(&p)), want[i]);
+    assert_null(next(&p));
+    book_due(&p.book, soon, 0);
+    assert_ptr_equal(p.book.due, late);
+    pure_close(&p);
+}
+
+/* Bulk that got nothing for half an hour, under urgent work that pays less than it costs, has a turn among the normal ones; then again. */
+static void test_ageing(void **state)
+{
+    struct pure p;
+    struct job *bulk, *normal;
+    int         n_bulk = 0;
+
+    (void)state;
+    pure_open(&p);
+    normal = of_client(&p, 9000, "a", CLASS_NORMAL);
+    bulk = of_client(&p, 3, "b", CLASS_BULK);
+    p.queue.of[CLASS_BULK].used_ms = UINT64_MAX / 2; /* as if it had had far too much: by shares alone its turn would never come */
+    for (int64_t now = 0; now < 3 * 1800000 + 10000; now += 1000) {
+        queue_ripen(&p.queue, now);
+        queue_age(&p.queue);
+        if (task_job(next(&p)) != bulk) continue;
+        n_bulk++;
+        assert_in_range(now, n_bulk * 1800000, n_bulk * 1800000 + 3000);
+        assert_int_equal(bulk->share->level, CLASS_BULK); /* for one task only */
+    }
+    assert_int_equal(n_bulk, 3);
+    assert_true(normal->n[TASK_QUEUED] == 9000);
+    pure_close(&p);
+}
+
+/* A paused client's work is in no turn; it goes on at the present, with nothing saved; what comes meanwhile waits, too. */
+static void test_parked(void **state)
+{
+    struct pure p;
+    struct job *a, *b, *more;
+    int         n = 0;
+
+    (void)state;
+    pure_open(&p);
+    a = of_client(&p, 300, "a", CLASS_NORMAL);
+    b = of_client(&p, 3000, "b", CLASS_NORMAL);
+    for (int i = 0; i < 10; i++) next(&p);
+    queue_park(&p.queue, a->share, true);
+    queue_park(&p.queue, a->share, true);
+    more = of_client(&p, 5, "a", CLASS_NORMAL);
+    queue_remove(&p.queue, &more->batch->task[4]);
+    for (int i = 0; i < 500; i++) assert_ptr_equal(task_job(next(&p)), b);
+    queue_park(&p.queue, a->share, false);
+    for (int i = 0; i < 100; i++) n += task_job(next(&p)) != b;
+    assert_in_range(n, 49, 51);
+    for (uint32_t i = 0; i < 300; i++)
+        if (a->batch->task[i].place != PLACE_NONE) queue_remove(&p.queue, &a->batch->task[i]);
+    queue_park(&p.queue, a->share, true);
+    queue_park(&p.queue, a->share, false);
+    pure_close(&p);
+}
+
 /* Every lane comes exactly once, in the order of its class and share. */
 static void test_walk_over_all(void **state)
 {
@@ -256,6 +402,12 @@ int main(void)
         cmocka_unit_test(test_sleep_saves_nothing),
         cmocka_unit_test(test_clients),
         cmocka_unit_test(test_walk_over_all),
+        cmocka_unit_test(test_settled_by_what_it_took),
+        cmocka_unit_test(test_paid_once),
+        cmocka_unit_test(test_passed_over_saves_nothing),
+        cmocka_unit_test(test_deadlines),
+        cmocka_unit_test(test_ageing),
+        cmocka_unit_test(test_parked),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
