@@ -106,5 +106,5 @@ bool gate_may_say(enum key_role who, const struct msg *m)
 {
     if (who == KEY_ADMIN || m->kind != MSG_CONTROL) return true;
     if (m->control.verb == CONTROL_PAUSE || m->control.verb == CONTROL_RESUME) return m->control.client.len > 0; /* oneself: broker_control.c looks */
-    return m->control.verb == CONTROL_REQUEUE || m->control.verb == CONTROL_PAUSE || m->control.verb == CONTROL_RESUME; /* of its own: the handlers look */
+    return m->control.verb == CONTROL_REQUEUE; /* of its own jobs: broker_job() looks */
 }

@@ -28,6 +28,10 @@ for f in "$@"; do
     fuzz_config) seed "$f" "$golden"/tiny-a/model/*.json "$golden"/tiny-a/model/*/*config.json ;;
     fuzz_png) seed "$f" "$golden"/tiny-a/case5.png ;;
     fuzz_batch) seed "$f" "$here"/../demo_accuracy/*20*.jsonl ;;
+    fuzz_keys)
+        printf 'name a\nrole client\npublic %s\nsecret %s\n' 8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a 77076d0a7318a57d3c16c17251b26645c6c2f6c4c4c1c8e3a4a5c9d5e0fb4b2a >"$build/corpus/$f/key"
+        printf 'a client %s active\nb worker %s revoked\n' 8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a 8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6b >"$build/corpus/$f/accounts"
+        ;;
     *) seed "$f" ;;
     esac
 done
