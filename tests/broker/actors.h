@@ -71,7 +71,8 @@ UNUSED static pid_t spawn_broker(const char *data, const char *endpoint, const c
         close(ready[0]);
         if (err_fd >= 0) dup2(err_fd, 2);
         execl("/proc/self/exe", "zfarm-broker", "--broker", "--listen", endpoint, "--data", data, "--ready-fd", fd, "--log-level",
-              getenv("ACTORS_LOG") ? getenv("ACTORS_LOG") : "none", "--retention", retention ? retention : "24", "--crash-guard", getenv("ACTORS_GUARD") ? getenv("ACTORS_GUARD") : "0", NULL);
+              getenv("ACTORS_LOG") ? getenv("ACTORS_LOG") : "none", "--retention", retention ? retention : "24", "--crash-guard", getenv("ACTORS_GUARD") ? getenv("ACTORS_GUARD") : "0",
+              "--quota", getenv("ACTORS_QUOTA") ? getenv("ACTORS_QUOTA") : "queued=1000000", NULL);
         _exit(99);
     }
     close(ready[1]);
@@ -127,8 +128,8 @@ struct actor {
     uint64_t     correlation, beat;
     struct msg   stash[ACTOR_STASH];
     size_t       n_stash;
-    const char  *model;
-    uint32_t     capacity;
+    const char  *model, *name, *about; /* name, about: NULL as all others' */
+    uint32_t     capacity, max_batch;
 };
 
 UNUSED static void actor_open(struct actor *a, const char *endpoint, enum role role)
@@ -243,13 +244,14 @@ UNUSED static struct msg actor_ask(struct actor *a, struct msg *m, enum msg_kind
 UNUSED static struct msg actor_hello(struct actor *a, struct held *held, size_t n_held)
 {
     struct model_info model = {.name = str_of(a->model), .profile = str_of("turbo"), .steps = 8};
-    struct msg m = {.kind = MSG_HELLO, .hello = {.role = a->role, .major = WIRE_MAJOR, .minor = WIRE_MINOR, .name = str_of(a->role == ROLE_WORKER ? "wk" : "cl"),
+    struct msg m = {.kind = MSG_HELLO, .hello = {.role = a->role, .major = WIRE_MAJOR, .minor = WIRE_MINOR, .name = str_of(a->name ? a->name : a->role == ROLE_WORKER ? "wk" : "cl"),
                                                  .version = str_of("0.1.0")}};
 
     memcpy(m.hello.instance, a->instance, KEY_BYTES);
     if (a->role == ROLE_WORKER) {
         m.hello.device = str_of("cpu");
-        m.hello.about = str_of("a fake");
+        m.hello.about = str_of(a->about ? a->about : "a fake");
+        m.hello.max_batch = a->max_batch;
         m.hello.capacity = a->capacity;
         m.hello.model = &model;
         m.hello.n_models = 1;
