@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "proto/keyring.h"
 
 /* ---- the broker ---- */
 static int64_t broker_start(struct load *l)
@@ -37,14 +38,17 @@ static int64_t broker_start(struct load *l)
     if (l->broker_pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(ready[0]);
+        if (l->o.keys) setenv("ZFARM_KEYS", l->keys, 1);
         execl(l->o.broker, l->o.broker, "--listen", l->endpoint, "--data", l->data, "--retention", l->o.retention, "--ready-fd", fd, "--log-level",
               l->o.log, NULL);
         _exit(127);
     }
     close(ready[1]);
-    n = read(ready[0], line, sizeof line);
+    n = read(ready[0], line, sizeof line - 1);
+    line[n > 0 ? n : 0] = 0;
     close(ready[0]);
     if (n <= 0) load_fail("the broker did not start");
+    snprintf(l->endpoint, sizeof l->endpoint, "%.*s", (int)strcspn(line, "\n"), line); /* the port it was given */
     return now_us() - began_us;
 }
 
@@ -116,7 +120,7 @@ void tie_open(struct load *l, struct tie *t, tie_f *on, enum role role)
 
     t->load = l;
     t->on = on;
-    if (peer_connect(&t->peer, l->endpoint, &e)) load_fail("%s", e.text);
+    if (peer_connect_as(&t->peer, l->endpoint, !l->o.keys ? NULL : role == ROLE_WORKER ? &l->worker_key : &l->client_key, &e)) load_fail("%s", e.text);
     if (zmq_getsockopt(peer_socket(t->peer), ZMQ_FD, &t->fd, &len)) abort();
     if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, t->fd, &ev)) abort();
     snprintf(name, sizeof name, "%s%zu@load:1", role == ROLE_WORKER ? "worker" : "client", l->n_ties);
@@ -227,8 +231,29 @@ void load_fail(const char *fmt, ...)
     exit(1);
 }
 
+/* ---- keys ---- */
+static void keys_make(struct load *l)
+{
+    struct keyring r = {0};
+    struct key     server;
+    struct err     e = {0};
+    char           path[400];
+
+    snprintf(l->keys, sizeof l->keys, "%s", l->tmp.dir);
+    key_make(&server, "server", KEY_BROKER, NULL);
+    key_make(&l->client_key, "clients", KEY_ADMIN, server.public_key);
+    key_make(&l->worker_key, "workers", KEY_WORKER, server.public_key);
+    snprintf(path, sizeof path, "%s/server.key", l->keys);
+    if (key_write(&server, path, &e) || keyring_add(&r, "clients", KEY_ADMIN, l->client_key.public_key, &e) ||
+        keyring_add(&r, "workers", KEY_WORKER, l->worker_key.public_key, &e))
+        load_fail("%s", e.text);
+    snprintf(path, sizeof path, "%s/accounts", l->keys);
+    if (keyring_write(&r, path, &e)) load_fail("%s", e.text);
+    keyring_release(&r);
+}
+
 /* ---- the run ---- */
-enum { O_BROKER = 1000, O_CLIENTS, O_WORKERS, O_SLOTS, O_TASKS, O_ITEMS, O_OPEN, O_BYTES, O_SLEEP, O_RATE, O_HOLD, O_RESTART, O_FETCH, O_LOG, O_RETENTION, O_IDLE };
+enum { O_BROKER = 1000, O_CLIENTS, O_WORKERS, O_SLOTS, O_TASKS, O_ITEMS, O_OPEN, O_BYTES, O_SLEEP, O_RATE, O_HOLD, O_RESTART, O_FETCH, O_LOG, O_RETENTION, O_IDLE, O_TCP, O_KEYS };
 
 static const struct argp_option options[] = {
     {"broker", O_BROKER, "PROGRAM", 0, "zfarm-broker (beside this program)", 0},
@@ -244,6 +269,8 @@ static const struct argp_option options[] = {
     {"hold", O_HOLD, NULL, 0, "workers come when everything is submitted", 0},
     {"restart", O_RESTART, NULL, 0, "then kill -9 the broker first, and time its next start", 0},
     {"fetch", O_FETCH, NULL, 0, "FETCH every result instead of taking it with its event", 0},
+    {"tcp", O_TCP, NULL, 0, "by tcp://127.0.0.1 (ipc)", 0},
+    {"keys", O_KEYS, NULL, 0, "by tcp with CURVE keys: one admin's for all clients, one worker's for all workers", 0},
     {"retention", O_RETENTION, "HOURS", 0, "of the broker (24)", 0},
     {"log", O_LOG, "LEVEL", 0, "of the broker (none)", 0},
     {0},
@@ -267,6 +294,8 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
     case O_RATE: o->rate = (int)n; return 0;
     case O_HOLD: o->hold = true; return 0;
     case O_RESTART: o->hold = o->restart = true; return 0;
+    case O_TCP: o->tcp = true; return 0;
+    case O_KEYS: o->tcp = o->keys = true; return 0;
     case O_FETCH: o->fetch = true; return 0;
     case O_RETENTION: o->retention = arg; return 0;
     case O_LOG: o->log = arg; return 0;
@@ -344,6 +373,8 @@ int main(int argc, char **argv)
     tmp_open(&l.tmp);
     snprintf(l.data, sizeof l.data, "%s/data", l.tmp.dir);
     snprintf(l.endpoint, sizeof l.endpoint, "ipc://%s/sock", l.tmp.dir);
+    if (l.o.tcp) snprintf(l.endpoint, sizeof l.endpoint, "tcp://127.0.0.1:*");
+    if (l.o.keys) keys_make(&l);
     l.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (l.epoll < 0 || arena_init(&l.in, "load", MSG_ARENA_BYTES)) abort();
     broker_start(&l);

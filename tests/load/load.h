@@ -18,7 +18,7 @@ struct opts {
     const char *broker, *log, *retention;
     int         clients, workers, slots, open, sleep_ms, rate;
     long        tasks, items, bytes;
-    bool        hold, restart, fetch;
+    bool        hold, restart, fetch, tcp, keys;
 };
 
 struct load;
@@ -41,7 +41,8 @@ struct times {
 struct load {
     struct opts    o;
     struct tmp     tmp;
-    char           data[300], endpoint[300];
+    char           data[300], endpoint[300], keys[300]; /* keys: their folder, with --keys */
+    struct key     client_key, worker_key;
     pid_t          broker_pid;
     int            epoll;
     struct tie    *tie[TIES_MAX];
