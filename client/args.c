@@ -19,7 +19,7 @@
 enum { /* options without a letter */
     O_NEGATIVE = 0x100, O_STEPS, O_INFERENCE, O_NORM, O_TRUNC, O_RNG, O_LATENTS, O_MODEL, O_BROKER, O_JSON, O_DEVICE, O_PRECISION, O_THREADS,
     O_WORKERS, O_PROMPT_FILE, O_SHEET, O_RESUME, O_DETACH, O_KEEP, O_TIMEOUT, O_PATIENCE, O_LISTEN, O_DATA, O_LIMIT, O_DIT, O_TEXT, O_VAE, O_TOKENIZER, O_PROFILE,
-    O_CLASS, O_DEADLINE, O_UNDO, O_KEY, O_SERVER_KEY
+    O_CLASS, O_DEADLINE, O_UNDO, O_KEY, O_SERVER_KEY, O_KEYS
 };
 
 static const struct argp_option prompt_options[] = {
@@ -101,6 +101,7 @@ static const struct argp_option up_options[] = {
     {"workers", O_WORKERS, "N", 0, "workers to start (1)", 4},
     {"listen", O_LISTEN, "ENDPOINT", 0, "where clients and further workers connect (" ARGS_BROKER_DEFAULT ")", 4},
     {"data", O_DATA, "DIR", 0, "journal and finished images; kept (zfarm-data)", 4},
+    {"keys", O_KEYS, "DIR", 0, "the farm's keys (zfarm-keys init DIR): --listen then asks for one, and may be reached from elsewhere (ZFARM_KEYS)", 4},
     {"dit", O_DIT, "FILE", 0, "a transformer instead of the folder's: .safetensors, .gguf or a folder", 4},
     {"text-encoder", O_TEXT, "FILE", 0, "a text encoder instead of the folder's; with --dit and --vae no folder is needed", 4},
     {"vae", O_VAE, "FILE", 0, "an autoencoder instead of the folder's", 4},
@@ -395,6 +396,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return text(p, "broker", arg, &a->broker);
     case O_KEY:
         return text(p, "key", arg, &a->key);
+    case O_KEYS:
+        return text(p, "keys", arg, &a->keys);
     case O_SERVER_KEY:
         return text(p, "server-key", arg, &a->server_key);
     case O_UNDO:
@@ -539,6 +542,8 @@ static int whole(struct parse *p)
     if (a->key && !a->broker) return err_set(&p->err, ERR_ARG, "--key is for a broker: --broker ENDPOINT (or ZFARM_BROKER) is missing");
     if (!a->key) a->key = getenv("ZFARM_KEY");
     if (a->key && !a->key[0]) a->key = NULL;
+    if (!a->keys) a->keys = getenv("ZFARM_KEYS");
+    if (a->keys && !a->keys[0]) a->keys = NULL;
     if (a->server_key && !a->key) return err_set(&p->err, ERR_ARG, "--server-key goes with --key FILE (or ZFARM_KEY)");
     if (makes && a->broker && own) {
         return err_set(&p->err, ERR_ARG,

@@ -48,6 +48,7 @@ struct args {
     bool              undo;                                /* drain */
     const char       *broker;                              /* NULL: an embedded farm */
     const char       *key, *server_key;                    /* of that broker; NULL: none */
+    const char       *keys;                                /* up: the farm's */
     const char       *dit, *text_encoder, *vae, *tokenizer, *profile; /* files of a model for an embedded farm */
     const char       *model, *model_env, *device, *precision, *listen, *data;
     int               n_workers, n_threads;

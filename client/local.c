@@ -143,6 +143,8 @@ static int spawn(struct local *l, const char *program, char *const argv[], const
         setpgid(0, 0);
         signals_default();
         prctl(PR_SET_PDEATHSIG, SIGTERM);
+        unsetenv("ZFARM_KEY"); /* of another farm */
+        unsetenv("ZFARM_KEYS");
         if (getppid() != parent) _exit(1); /* we died in between */
         if (log[0]) {
             quiet_stdio(log);
@@ -242,9 +244,15 @@ static int broker_ready(struct local *l, int fd, volatile sig_atomic_t *stop, st
 
 static int start_broker(struct local *l, const struct local_opts *o, struct err *e)
 {
-    char data[PATH_MAX], fd[16], *argv[] = {"zfarm-broker", "--listen", l->endpoint, "--data", data, "--ready-fd", fd, NULL};
+    char data[PATH_MAX], fd[16], *argv[12] = {"zfarm-broker", "--listen", l->endpoint, "--data", data, "--ready-fd", fd};
     int  rc = 0, ready[2];
 
+    if (o->keys) {
+        argv[7] = "--listen";
+        argv[8] = (char *)(uintptr_t)o->listen;
+        argv[9] = "--keys";
+        argv[10] = (char *)(uintptr_t)o->keys;
+    }
     if (o->data)
         snprintf(data, sizeof data, "%s", o->data);
     else
@@ -311,11 +319,11 @@ int local_open(struct local *l, const struct local_opts *o, struct err *e)
     l->show_logs = o->show_logs;
     rc = file_temp_folder("zfarm", l->dir, sizeof l->dir, e);
     if (rc) return rc;
-    if (o->listen)
+    if (o->listen && !o->keys)
         snprintf(l->endpoint, sizeof l->endpoint, "%s", o->listen);
     else
         snprintf(l->endpoint, sizeof l->endpoint, "ipc://%s/sock", l->dir);
-    if (!o->listen && strlen(l->endpoint) > SOCKET_MAX) {
+    if ((!o->listen || o->keys) && strlen(l->endpoint) > SOCKET_MAX) {
         rc =
             err_set(e, ERR_LIMIT, "the temporary folder's path is too long for a socket: set TMPDIR to a shorter one (now %.150s)", l->dir);
     }

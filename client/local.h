@@ -27,6 +27,7 @@ struct local_opts {
     const char *device, *precision; /* NULL: the worker's default */
     int         n_workers;          /* 1..LOCAL_WORKERS_MAX */
     int         n_threads;          /* per worker; 0: the machine's CPUs shared out */
+    const char *keys;               /* with listen: folder of the farm's keys; NULL: none. Our own workers then come by ipc, without any */
     const char *listen, *data;      /* zfarm up: endpoint and folder that stay; NULL: ipc and a temporary folder */
     bool        show_logs;          /* children write to our stderr; else to files in the folder */
     volatile sig_atomic_t *stop;    /* ends local_open() while the broker starts; may be NULL */

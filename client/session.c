@@ -145,6 +145,7 @@ int session_open(struct session *s, const char *model_dir, struct err *e)
         if (a->command == ARGS_UP) {
             lo.listen = a->listen ? a->listen : ARGS_BROKER_DEFAULT;
             lo.data = a->data ? a->data : "zfarm-data";
+            lo.keys = a->keys;
             lo.show_logs = true;
         }
         s->model = *model_dir ? model_dir : a->dit;

@@ -28,6 +28,7 @@
 #define BACKLOG            1024
 #define FILES_WISHED       65536
 #define FILES_MIN          64
+#define BROKEN_MAX         5 /* handshakes that break off, one after the other: it will not get better */
 #define ROUTE_BYTES        5 /* what ROUTER gives: a zero and a counter */
 
 static void *context; /* one per process, made by the first peer */
@@ -39,6 +40,7 @@ struct peer {
     struct watch  *watch;     /* of a tcp peer */
     enum handshake handshake; /* the last that was heard of */
     uint64_t   n_refused;
+    unsigned   n_broken; /* handshakes in a row */
     struct crowd crowd; /* of a listener */
     uint8_t    user[CURVE_BYTES]; /* of the message last received */
     char       endpoint[ENDPOINT_MAX_BYTES + 1];
@@ -312,6 +314,7 @@ void peer_tend(struct peer *p)
     while (p->watch && (h = watch_next(p->watch)) != HANDSHAKE_NONE) {
         p->handshake = h;
         p->n_refused += h != HANDSHAKE_DONE;
+        p->n_broken = h == HANDSHAKE_BROKEN ? p->n_broken + 1 : 0;
     }
 }
 
@@ -327,8 +330,9 @@ int peer_refused(struct peer *p, struct err *e)
                         : err_set(e, ERR_STATE, "the broker at %s asks for a key: --key FILE (or ZFARM_KEY); its owner makes one with "
                                                 "`zfarm-keys add NAME --role client` (or worker)", p->endpoint);
     case HANDSHAKE_BROKEN:
-        return err_set(e, ERR_BUSY, "the handshake with %s broke off: %s", p->endpoint,
-                       p->keyed ? "its key is not the one of --key or --server-key, or no zfarm-broker listens there" : "is it a zfarm-broker?");
+        return err_set(e, p->n_broken < BROKEN_MAX ? ERR_BUSY : ERR_STATE, "the handshake with %s broke off: %s", p->endpoint,
+                       p->keyed ? "its key is not the one of --key or --server-key, it has none, or it is no zfarm-broker"
+                                : "it asks for a key (--key FILE or ZFARM_KEY; its owner makes one with `zfarm-keys add`), or it is no zfarm-broker");
     default: return 0;
     }
 }

@@ -156,10 +156,12 @@ static void no_key(void **state)
     uint64_t     before;
     struct err   e = {0};
     const int    zero = 0;
+    int          rc;
 
     (void)state;
     assert_int_equal(peer_connect(&p, peer_endpoint(door), &e), 0);
-    assert_int_equal(knock(p, 1, &from, &e), ERR_STATE);
+    while ((rc = knock(p, 1, &from, &e)) == ERR_BUSY) continue; /* the other side may hang up before it has told why */
+    assert_int_equal(rc, ERR_STATE);
     assert_non_null(strstr(e.text, "asks for a key"));
     peer_close(p);
     before = peer_n_refused(door);
@@ -181,14 +183,16 @@ static void key_where_none_is_asked(void **state)
     struct peer *open = NULL, *p = NULL, *keyed = door;
     struct route from;
     struct err   e = {0};
+    int          rc;
 
     (void)state;
     assert_int_equal(peer_bind(&open, "tcp://127.0.0.1:*", NULL, &e), 0);
     assert_false(peer_keyed(open));
     assert_int_equal(peer_connect_as(&p, peer_endpoint(open), &alice, &e), 0);
     door = open;
-    assert_int_equal(knock(p, 1, &from, &e), ERR_STATE);
-    assert_non_null(strstr(e.text, "has no keys"));
+    while ((rc = knock(p, 1, &from, &e)) == ERR_BUSY) continue;
+    assert_int_equal(rc, ERR_STATE);
+    assert_true(strstr(e.text, "has no keys") || strstr(e.text, "it has none"));
     door = keyed;
     peer_close(p);
     peer_close(open);
