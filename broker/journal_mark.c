@@ -39,10 +39,13 @@ int mark_open(struct db *d, struct err *e)
     n = pread(d->mark_fd, &m, sizeof m, 0);
     if (n < 0) return err_errno(e, ERR_IO, "reading %s", path);
     if (n == 0) return 0; /* a journal of before, or a new one */
-    if (n != sizeof m || m.crc != crc_of(&m) || memcmp(m.store, d->ids.store, KEY_BYTES) != 0) {
+    if (n != sizeof m || m.crc != crc_of(&m)) {
         log_warn("mark_damaged", "file=%s next=\"begun anew: whether the journal has its end cannot be told this time\"", path);
         return 0;
     }
+    if (memcmp(m.store, d->ids.store, KEY_BYTES) != 0)
+        return err_set(e, ERR_FORMAT, "%s/journal.db is another journal than the one that was here, by %s: it is damaged, or was replaced; restore a copy of the "
+                                      "folder, or remove %s to go on with this one", d->dir, path, path);
     promised = le64toh(m.n_commits);
     if (promised <= d->n_commits) return 0;
     return err_set(e, ERR_FORMAT, "%s/journal.db has %llu commits and %llu were promised: the end of journal.db-wal is damaged or missing; restore a copy "

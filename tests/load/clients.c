@@ -258,12 +258,6 @@ void clients_open(struct load *l)
     }
 }
 
-void clients_again(struct load *l)
-{
-    (void)l; /* their jobs are left to the workers: only the broker's readiness is looked at */
-    l->o.tasks = 0;
-}
-
 void clients_turn(struct load *l)
 {
     static int at;
@@ -275,15 +269,12 @@ void clients_turn(struct load *l)
             for (int k = 0; k < l->o.open; k++)
                 if (l->client[i].order[k].n_tasks && !l->client[i].order[k].asking && l->client[i].order[k].job) ask_events(&l->client[i], &l->client[i].order[k]);
     }
-    while (l->o.rate && now >= l->pace_us && l->n_given < l->o.tasks) { /* one more by the next client that may */
+    for (int tried = 0; l->o.rate && now >= l->pace_us && l->n_given < l->o.tasks && tried < l->o.clients; tried++) { /* one more by the next that may */
         struct client *c = &l->client[at++ % l->o.clients];
 
-        if (!c->up || !c->left || c->n_open == l->o.open) {
-            if (at > 2 * l->o.clients) break;
-            continue;
-        }
-        at %= l->o.clients;
+        if (!c->up || !c->left || c->n_open == l->o.open) continue;
         open_job(c);
         l->pace_us += 1000000 / l->o.rate;
+        tried = 0;
     }
 }

@@ -40,7 +40,7 @@ static int64_t broker_start(struct load *l)
         close(ready[0]);
         if (l->o.keys) setenv("ZFARM_KEYS", l->keys, 1);
         execl(l->o.broker, l->o.broker, "--listen", l->endpoint, "--data", l->data, "--retention", l->o.retention, "--ready-fd", fd, "--log-level",
-              l->o.log, NULL);
+              l->o.log, "--crash-guard", "0", NULL);
         _exit(127);
     }
     close(ready[1]);
@@ -129,6 +129,7 @@ void tie_open(struct load *l, struct tie *t, tie_f *on, enum role role)
     random_bytes(m.hello.instance, KEY_BYTES);
     if (role == ROLE_WORKER) {
         m.hello.capacity = (uint32_t)l->o.slots;
+        m.hello.max_batch = (uint32_t)(l->o.slots < BATCH_MAX ? l->o.slots : BATCH_MAX);
         m.hello.model = &model;
         m.hello.n_models = 1;
     }
@@ -170,6 +171,17 @@ static void tie_read(struct tie *t)
         t->on(t, &m);
     }
     t->on(t, NULL);
+}
+
+/* The clients leave: what they submitted is the workers' and the broker's. */
+static void ties_close(struct load *l)
+{
+    for (size_t i = 0; i < l->n_ties; i++) {
+        epoll_ctl(l->epoll, EPOLL_CTL_DEL, l->tie[i]->fd, NULL);
+        peer_close(l->tie[i]->peer);
+    }
+    l->n_ties = l->n_hot = 0;
+    l->client = NULL;
 }
 
 /* One turn: what is readable, then what we spoke to; waits up to wait_ms when there was nothing. */
@@ -333,9 +345,9 @@ static void run_all(struct load *l)
         times_print(&l->submit, "SUBMIT to SUBMIT_OK");
         if (l->o.restart) {
             broker_end(l, SIGKILL);
+            ties_close(l);
             restart_us = broker_start(l);
             printf("  kill -9, started again: ready after %.2f s, %ld MiB resident\n", (double)restart_us / 1e6, proc_kb(l->broker_pid, "VmRSS:") / 1024);
-            clients_again(l);
         }
         drain_us = now_us();
         workers_open(l);
@@ -349,6 +361,7 @@ static void run_all(struct load *l)
     s = (double)(now_us() - drain_us) / 1e6;
     printf("  %ld tasks done, fetched and collected in %.2f s = %.0f tasks/s, %.0f jobs/s; %ld lost, %ld twice, %ld garbled\n", l->n_collected, s,
            (double)l->n_collected / s, (double)l->n_jobs_over / s, l->o.restart ? 0 : l->o.tasks - l->n_collected, l->n_twice, l->n_garbled);
+    if (l->o.restart) printf("  %" PRIu64 " leases given in the seconds after it\n", l->n_leases);
     times_print(&l->submit, "SUBMIT to SUBMIT_OK");
     times_print(&l->dispatch, "dispatch (task queued and a slot free, to LEASE here)");
     print_broker(l, (double)(now_us() - began_us) / 1e6);

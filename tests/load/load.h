@@ -51,7 +51,7 @@ struct load {
     struct client *client;
     struct worker *worker;
     long           n_given, n_acked, n_collected, n_twice, n_garbled, n_jobs_over; /* tasks, of all clients */
-    uint64_t       n_messages, n_waits;
+    uint64_t       n_messages, n_waits, n_leases;
     int64_t        pace_us; /* of --rate: when the next task is due */
     struct times   submit, dispatch;
     int64_t       *queued_us; /* of --rate: by job, when its SUBMIT_OK came */
@@ -65,7 +65,6 @@ void tie_send(struct tie *t, const struct msg *m);
 void times_put(struct times *t, int64_t us);
 
 void clients_open(struct load *l);
-void clients_again(struct load *l); /* new connections, after a restart of the broker */
 void clients_turn(struct load *l);
 void workers_open(struct load *l);
 void workers_turn(struct load *l);

@@ -93,6 +93,7 @@ static void take(struct worker *w, const struct lease *s)
     uint64_t     job = s->job;
     int64_t      now = now_us();
 
+    l->n_leases++;
     if (w->n_todo == LEASES_MAX) load_fail("a worker was given more than it may hold");
     w->todo[w->n_todo++] = (struct todo){*s, now + l->o.sleep_ms * 1000};
     if (!l->o.rate || job >= l->queued_cap || !l->queued_us[job]) return;
