@@ -44,6 +44,8 @@ bool file_is_folder(const char *path);
 int file_make_folder(const char *path, struct err *e);
 /* rm -rf of a folder that we made ourselves; does not follow links; missing is fine. */
 int file_remove_tree(const char *path, struct err *e);
+/* Unlinks the temporaries in dir whose writers no longer live on this machine: what kill -9 in the middle of file_write() leaves. */
+void file_drop_temps(const char *dir);
 /* Makes a private folder (0700) under $TMPDIR or /tmp: "<prefix>-XXXXXX". path receives it. */
 int file_temp_folder(const char *prefix, char *path, size_t path_cap, struct err *e);
 /* dir + "/" + name into path; ERR_LIMIT when it does not fit. */

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,6 +92,30 @@ int file_remove_tree(const char *path, struct err *e)
     if (lstat(path, &st)) return errno == ENOENT ? 0 : err_errno(e, ERR_IO, "%s: cannot be examined", path);
     if (!S_ISDIR(st.st_mode)) return err_set(e, ERR_ARG, "%s: is not a folder", path);
     return remove_folder(AT_FDCWD, path, path, 1, e);
+}
+
+/* The writer of ".<name>.<pid>-<8 hex>.tmp"; 0 when the name is no such thing. */
+static pid_t temp_writer(const char *name)
+{
+    const char *dash = strrchr(name, '-'), *dot = dash;
+    int64_t     pid;
+
+    if (name[0] != '.' || !dash || strlen(dash) != 1 + 8 + 4 || strspn(dash + 1, "0123456789abcdef") != 8 || strcmp(dash + 9, ".tmp")) return 0;
+    while (dot > name && *dot != '.') dot--;
+    if (dot == name || str_to_i64((struct str){dot + 1, (size_t)(dash - dot - 1)}, &pid) || pid < 1 || pid > INT32_MAX) return 0;
+    return (pid_t)pid;
+}
+
+void file_drop_temps(const char *dir)
+{
+    DIR           *d = opendir(dir);
+    struct dirent *entry;
+
+    while (d && (entry = readdir(d))) {
+        pid_t pid = temp_writer(entry->d_name);
+        if (pid && kill(pid, 0) && errno == ESRCH) unlinkat(dirfd(d), entry->d_name, 0);
+    }
+    if (d) closedir(d);
 }
 
 int file_temp_folder(const char *prefix, char *path, size_t path_cap, struct err *e)

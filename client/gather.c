@@ -38,8 +38,9 @@ int gather_open(struct gather *g, const char *dir, bool replace, struct err *e)
     if (strlen(dir) >= sizeof g->dir - 256) return err_set(e, ERR_LIMIT, "the output folder's name is too long");
     snprintf(g->dir, sizeof g->dir, "%s", dir);
     if (file_exists(dir) && !file_is_folder(dir)) return err_set(e, ERR_ARG, "%.200s is a file: images need a folder", dir);
-    rc = file_make_folder(dir, e);
-    return rc ? rc : folder_check(dir, e);
+    if ((rc = file_make_folder(dir, e))) return rc;
+    file_drop_temps(dir);
+    return folder_check(dir, e);
 }
 
 void gather_release(struct gather *g)

@@ -289,12 +289,34 @@ static void test_temp_folder(void **state)
     unsetenv("TMPDIR");
 }
 
+/* What a dead writer left goes; what a living one is writing, and what only looks alike, stays. */
+static void test_drop_temps(void **state)
+{
+    char        dead[64], alive[64];
+    const char *others[] = {".a.png.tmp", ".a.png.12-0123abc.tmp", ".a.png.12x-0123abcd.tmp", "a.png.1-0123abcd.tmp", ".a.png.0-0123abcd.tmp"};
+    pid_t       pid = fork();
+
+    (void)state;
+    if (pid == 0) _exit(0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    snprintf(dead, sizeof dead, ".a.b-c.png.%d-0123abcd.tmp", (int)pid);
+    snprintf(alive, sizeof alive, ".a.png.%d-0123abcd.tmp", (int)getpid());
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) assert_int_equal(file_write(tmp_path(&tmp, others[i]), "x", 1, FILE_NEW, &e), 0);
+    assert_int_equal(file_write(tmp_path(&tmp, dead), "x", 1, FILE_NEW, &e), 0);
+    assert_int_equal(file_write(tmp_path(&tmp, alive), "x", 1, FILE_NEW, &e), 0);
+    file_drop_temps(tmp_path(&tmp, "."));
+    file_drop_temps(tmp_path(&tmp, "nowhere"));
+    assert_false(file_exists(tmp_path(&tmp, dead)));
+    assert_true(file_exists(tmp_path(&tmp, alive)));
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) assert_true(file_exists(tmp_path(&tmp, others[i])));
+}
+
 #define ONE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         ONE(test_write), ONE(test_write_refused), ONE(test_write_denied), ONE(test_full_disk), ONE(test_atomic), ONE(test_read),
-        ONE(test_map),   ONE(test_trees),         ONE(test_names),        ONE(test_temp_folder),
+        ONE(test_map),   ONE(test_trees),         ONE(test_names),        ONE(test_temp_folder), ONE(test_drop_temps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

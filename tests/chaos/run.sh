@@ -1,0 +1,108 @@
+#!/bin/bash
+# run.sh BINDIR [KILLS [KINDS [PAUSE_MS [WORKERS [CLIENTS]]]]] - a farm of real processes under kill -9, and what must be true afterwards.
+# KINDS: any of broker, worker, engine, client (all four), killed in turn at random moments, KILLS times altogether (40), at most PAUSE_MS (400) after the
+# one before. Clients submit batch after batch, each killed and resumed until it is whole; whoever is killed is started again at once.
+# Then the oracle: every acknowledged job is there once and ends DONE; nothing was committed twice; every file is there, none twice, none half,
+# byte for byte what a calm run makes; no task had more than 20 leases. A task that lost its worker three times over is FAILED by name and is queued again by
+# `zfarm requeue`: counted, and it must end like the others. Prints rounds, acknowledged jobs, lost, committed twice.
+. "$(dirname "$0")/../cluster/lib.sh" "${1:-}"
+
+kills=${2:-40} kinds=${3:-"broker worker engine client"} pause_ms=${4:-400} n_hands=${5:-2} n_clients=${6:-2}
+images=6
+options=(-W 32 -H 32 --steps 2 -s 11)
+prompts $images > "$T/prompts.txt"
+zfarm batch "$T/prompts.txt" -o "$T/calm" "${options[@]}" --model "$MODEL" 2> "$T/calm.log" || die "the calm run"
+check "a calm run makes $images images" test "$(n_png "$T/calm")" = $images
+
+# keep NAME COMMAND...: runs it again and again until $T/end.NAME appears; its pid is in $T/NAME.pid
+keep() {
+    local name=$1; shift
+    until [ -e "$T/end.$name" ]; do
+        "$@" >> "$T/$name.log" 2>&1 &
+        echo $! > "$T/$name.pid.new" && mv "$T/$name.pid.new" "$T/$name.pid"
+        wait $!
+        echo "$?" >> "$T/$name.ends"
+    done 2> /dev/null
+}
+
+# One client's life: a batch until it is whole, then the next, until $T/end.clients appears. Each whole batch is a line of history.
+client() {
+    local n=0 rc out job
+    until [ -e "$T/end.clients" ]; do
+        n=$((n + 1)); out=$T/out-$1-$n
+        while :; do
+            resume=(); [ -e "$out/.zfarm-batch" ] && resume=(--resume)
+            zfarm batch "$T/prompts.txt" -o "$out" "${options[@]}" "${resume[@]}" --broker "$EP" --timeout 60 > "$T/client$1.last" 2>&1 &
+            echo $! > "$T/client$1.pid.new" && mv "$T/client$1.pid.new" "$T/client$1.pid"
+            wait $!; rc=$?
+            [ $rc = 0 ] && break
+            [ $rc = 137 ] && continue
+            job=$(sed -nE 's/.*zfarm requeue ([0-9]+).*/\1/p' "$T/client$1.last" | head -n 1)
+            cat "$T/client$1.last" >> "$T/client$1.log"
+            if [ -n "$job" ] && zfarm requeue "$job" --broker "$EP" --timeout 60 >> "$T/client$1.log" 2>&1; then
+                echo "$job" >> "$T/requeued"
+                continue
+            fi
+            echo "client $1 batch $n: exit $rc: $(tail -n 2 "$T/client$1.last")" >> "$T/wrong"
+            sleep 0.2
+        done
+        if ! same_images "$T/calm" "$out" > "$T/differ-$1-$n" 2>&1; then echo "client $1 batch $n: other images" >> "$T/wrong"; cat "$T/differ-$1-$n" >> "$T/wrong"; fi
+        [ -z "$(find "$out" -name '*.tmp*')" ] || echo "client $1 batch $n: a temporary file is left" >> "$T/wrong"
+        echo "$out" >> "$T/whole"
+        rm -rf "$out"
+    done 2> /dev/null
+}
+
+keep broker zfarm-broker --listen "$EP" --data "$T/data" --retention 8760 --log-level debug & pids+=($!)
+for ((k = 1; k <= n_hands; k++)); do
+    keep "worker$k" zfarm-worker --broker "$EP" --model "$MODEL" --threads 1 --name "hand$k" & pids+=($!)
+done
+wait_workers "$n_hands"
+for ((k = 1; k <= n_clients; k++)); do client $k & pids+=($!); done
+
+victim() { # KIND: a pid
+    case $1 in
+    broker) cat "$T/broker.pid" ;;
+    worker) cat "$T/worker$((1 + RANDOM % n_hands)).pid" ;;
+    engine) pgrep -P "$(cat "$T/worker$((1 + RANDOM % n_hands)).pid")" | head -n 1 ;;
+    client) cat "$T/client$((1 + RANDOM % n_clients)).pid" ;;
+    esac 2> /dev/null
+}
+
+declare -A killed
+began=$SECONDS
+read -ra order <<< "$kinds"
+for ((done_kills = 0; done_kills < kills; )); do
+    kind=${order[$((done_kills % ${#order[@]}))]}
+    sleep "$(printf '0.%03d' $((RANDOM % pause_ms)))"
+    pid=$(victim "$kind")
+    [ -n "$pid" ] && kill -9 "$pid" 2> /dev/null && killed[$kind]=$((${killed[$kind]:-0} + 1)) && done_kills=$((done_kills + 1))
+    [ $((done_kills % 100)) = 0 ] && [ -n "$pid" ] && echo "  $done_kills kills, $(wc -l < "$T/whole" 2> /dev/null || echo 0) batches, $((SECONDS - began)) s"
+done
+ok "$kills kills in $((SECONDS - began)) s: $(for k in "${!killed[@]}"; do printf '%s %s  ' "$k" "${killed[$k]}"; done)"
+
+touch "$T/end.clients"
+clients_done() { ! pgrep -f "zfarm batch $T/prompts.txt" > /dev/null; }
+quiet() { clients_done && sleep 1 && clients_done; }
+until_true 300 quiet || die "the clients' last batches do not end within 300 s"
+
+# ---- the oracle ----
+touch "$T/wrong" "$T/requeued"
+newest=$(zfarm jobs --broker "$EP" --json --limit 1 --timeout 60 2> "$T/jobs.log" | sed -nE 's/^\{"job":([0-9]+).*/\1/p')
+[ -n "$newest" ] || die "the broker does not answer: $(cat "$T/jobs.log")"
+jobs=0 all_done=0
+for ((k = 1; k <= newest; k++)); do
+    zfarm show "$k" --broker "$EP" --json > "$T/show" 2>> "$T/jobs.log" || continue
+    jobs=$((jobs + 1))
+    [ "$(grep -c '^{"index".*"state":"done"' "$T/show")" = $images ] && all_done=$((all_done + 1))
+done
+whole=$(wc -l < "$T/whole")
+lost=$((whole - all_done))
+twice=$(grep -hoE 'task_done .*task=[0-9]+' "$T/broker.log" | grep -oE 'task=[0-9]+' | sort | uniq -d | wc -l)
+committed=$(grep -cE 'task_done .*task=[0-9]+' "$T/broker.log")
+[ -s "$T/wrong" ] && { cat "$T/wrong"; die "clients saw what must not be"; }
+check "every batch that a client saw whole is a job that is DONE" test "$lost" = 0
+check "no job was made twice: $jobs jobs for $whole batches" test "$jobs" = "$whole"
+check "nothing is committed twice" test "$twice" = 0
+check "the broker ends in order" kill -TERM "$(cat "$T/broker.pid")"
+echo "rounds $kills  acknowledged jobs $jobs ($((jobs * images)) images, $committed commits logged)  lost $lost  committed twice $twice  queued again after three crashes $(sort -u "$T/requeued" | wc -l)"
