@@ -31,8 +31,10 @@ keep() {
     local name=$1; shift
     until [ -e "$T/end.$name" ]; do
         "$@" >> "$T/$name.log" 2>&1 &
-        echo $! > "$T/$name.pid.new" && mv "$T/$name.pid.new" "$T/$name.pid"
-        wait $!
+        started=$!
+        echo $started > "$T/$name.pid.new" && mv "$T/$name.pid.new" "$T/$name.pid"
+        [ "$name" = broker ] && zfarm resume --broker "$EP" --timeout 20 > /dev/null 2>&1 & # a third death within 5 minutes pauses the farm
+        wait $started
         echo "$?" >> "$T/$name.ends"
         [ "$name" = broker ] && remember
     done 2> /dev/null
