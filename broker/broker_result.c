@@ -25,6 +25,14 @@ static const char *misfit(const struct task *t, const struct offer *o)
     return NULL;
 }
 
+/* A task that some worker may have: one whose SUBMIT is not on disk yet was never leased, whatever is claimed. NULL: there is none. */
+static struct task *wanted(const struct broker *b, uint64_t id)
+{
+    struct task *t = book_task(&b->book, id);
+
+    return t && t->lot->batch->durable ? t : NULL;
+}
+
 static uint64_t offer_bytes(const struct offer *o)
 {
     uint64_t n = 0;
@@ -77,7 +85,7 @@ static void made(struct broker *b, struct task *t, struct worker *w, double usua
 bool result_take(struct broker *b, struct journal_req *r, const struct offer *o, const struct str bytes[PARTS_MAX], struct session *s, int64_t now_ms)
 {
     struct worker  *w = s ? s->worker : NULL;
-    struct task    *t = book_task(&b->book, o->task);
+    struct task    *t = wanted(b, o->task);
     struct grant   *g = w ? worker_grant(w, o->task, o->epoch) : NULL;
     struct outcome *out;
     const double    usual_ms = g ? g->usual_ms : 0;
@@ -128,7 +136,7 @@ void broker_result(struct broker *b, const struct offer *o, const struct str byt
 void on_offer(struct broker *b, const struct ask *a)
 {
     const struct offer *o = &a->m->offer;
-    struct task        *t = book_task(&b->book, o->task);
+    struct task        *t = wanted(b, o->task);
     struct grant       *g = worker_grant(a->session->worker, o->task, o->epoch);
     struct msg          m = {.kind = MSG_OFFER_OK, .offer_ok = {.task = o->task, .verdict = OFFER_DROP}};
     struct msg          ok = {.kind = MSG_RESULT_OK, .result_ok = {.task = o->task, .epoch = o->epoch}};
@@ -166,7 +174,7 @@ void on_offer(struct broker *b, const struct ask *a)
 /* What OFFERS says of one of its results; UPLOAD: let it come by itself, and hear why. */
 static enum offer_verdict verdict_of(struct broker *b, const struct ask *a, struct journal_req *r, const struct offer *o)
 {
-    struct task  *t = book_task(&b->book, o->task);
+    struct task  *t = wanted(b, o->task);
     struct grant *g = worker_grant(a->session->worker, o->task, o->epoch);
 
     if (!broker_epoch_known(b, o->epoch)) return OFFER_UPLOAD;

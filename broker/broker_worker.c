@@ -132,6 +132,7 @@ static bool keep_lease(struct broker *b, struct worker *w, const struct held *h,
     if (!t || task_final(t)) return false;
     if (t->hedge && t->hedge->epoch == h->epoch) g = t->hedge;
     if (g && g->epoch == h->epoch && g->worker) return g->worker == w;
+    if ((t->grant && t->grant->worker == w) || (t->hedge && t->hedge->worker == w)) return false; /* one lease of a task is enough for one worker */
     if (g && g->epoch == h->epoch) {
         roster_adopt(&b->roster, g, w, now_ms);
     } else if (g) { /* the journal knows one lease; before a restart there may have been two, and the other worker is not back */

@@ -32,6 +32,11 @@ for f in "$@"; do
         printf 'name a\nrole client\npublic %s\nsecret %s\n' 8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a 77076d0a7318a57d3c16c17251b26645c6c2f6c4c4c1c8e3a4a5c9d5e0fb4b2a >"$build/corpus/$f/key"
         printf 'a client %s active\nb worker %s revoked\n' 8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a 8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6b >"$build/corpus/$f/accounts"
         ;;
+    fuzz_dispatch) # long days of a farm: chance, from a few beginnings
+        for k in 1 2 3 4 5 6 7 8; do
+            awk -v k=$k 'BEGIN { srand(k); printf "%c", 64 + (k % 2) + 4 * (k % 3 > 0) + 8 * (k % 4 > 0); for (i = 0; i < 1200; i++) printf "%c", 1 + int(rand() * 126) }' >"$build/corpus/$f/day-$k"
+        done
+        ;;
     *) seed "$f" ;;
     esac
 done
