@@ -109,7 +109,7 @@ void dev_measure_begin(struct dev *d)
     assert(d->scratch.used == 0 && !d->measuring);
     d->scratch.high = 0;
     d->measuring = true;
-    d->measured_room = 0;
+    d->measured_room = d->measured_weights = 0;
 }
 
 int dev_measure_end(struct dev *d, size_t *bytes, struct err *e)
@@ -186,8 +186,8 @@ struct tensor dev_new(struct dev *d, enum dtype type, int rank, const int64_t *d
         dev_fail(d, ERR_NOMEM, "a work space of more than the address space was asked for");
         return t;
     }
-    if (!d->measuring && top > d->scratch.cap) {
-        dev_fail(d, ERR_NOMEM, "%s: the work space of %zu bytes is too small: %zu are needed", d->name, d->scratch.cap, top);
+    if (!d->measuring && top > d->scratch.cap - d->scratch.lodged) {
+        dev_fail(d, ERR_NOMEM, "%s: the work space of %zu bytes is too small: %zu are needed", d->name, d->scratch.cap - d->scratch.lodged, top);
         return t;
     }
     if (!d->measuring) t.data = d->scratch.base + d->scratch.used;
@@ -227,12 +227,77 @@ int dev_weight_rows(struct dev *d, const struct tensor *host, int n, struct tens
     return d->ops->weight(d, host, n, out, e);
 }
 
+/* Where a lodger may begin: below the room, at a tensor's alignment. */
+static size_t lodge_at(const struct dev *d)
+{
+    size_t room = d->scratch.room <= d->scratch.cap ? d->scratch.room : 0;
+
+    return (d->scratch.cap - room - d->scratch.lodged) / SCRATCH_ALIGN * SCRATCH_ALIGN;
+}
+
+int dev_lodge(struct dev *d, size_t bytes, const void *image, struct err *e)
+{
+    assert(d->scratch.used == 0 && !d->scratch.lodged && !d->measuring && bytes > 0);
+    if (d->scratch.cap < bytes + SCRATCH_ALIGN + (d->scratch.room <= d->scratch.cap ? d->scratch.room : 0)) {
+        return err_set(e, ERR_NOMEM, "%s: weights of %zu MiB do not fit into a work space of %zu", d->name, (bytes >> 20) + 1, d->scratch.cap >> 20);
+    }
+    d->scratch.lodged = bytes;
+    d->scratch.lodger = 0;
+    d->scratch.settled = image != NULL;
+    d->scratch.turn++;
+    return image ? d->ops->put(d, d->scratch.base + lodge_at(d), image, bytes, e) : 0;
+}
+
+void *dev_lodger(struct dev *d, size_t bytes)
+{
+    size_t at = d->scratch.lodger;
+
+    assert(d->scratch.lodged);
+    if (dev_align(bytes) > d->scratch.lodged - at) return NULL;
+    d->scratch.lodger = at + dev_align(bytes);
+    return d->scratch.base + lodge_at(d) + at;
+}
+
+int dev_lodge_save(struct dev *d, void *image, struct err *e)
+{
+    return d->ops->get(d, d->scratch.base + lodge_at(d), image, d->scratch.lodged, e);
+}
+
+void dev_lodge_end(struct dev *d)
+{
+    assert(d->scratch.used == 0);
+    d->scratch.lodged = 0;
+    d->scratch.settled = false;
+    d->scratch.turn++;
+}
+
+void *dev_pinned(struct dev *d, size_t bytes)
+{
+    return d->ops->pin(d, bytes);
+}
+
+void dev_unpin(struct dev *d, void *at)
+{
+    if (at) d->ops->unpin(d, at);
+}
+
+void dev_trim(struct dev *d)
+{
+    (void)dev_scratch_reserve(d, 0, NULL); /* nothing is taken: it cannot fail */
+    d->ops->trim(d);
+}
+
 int dev_alloc(struct dev *d, enum dtype type, int rank, const int64_t *dim, struct tensor *out, struct err *e)
 {
     struct tensor t = shape(d, type, rank, dim);
     char          text[80];
     size_t        bytes;
 
+    if (d->measuring && bytes_of(&t, &bytes)) {
+        d->measured_weights += dev_align(bytes);
+        *out = t;
+        return 0;
+    }
     if (!bytes_of(&t, &bytes) || !(t.data = d->ops->take(d, bytes ? bytes : 1))) {
         return err_set(e, ERR_NOMEM, "%s: no memory for %s", d->name, tensor_text(&t, text, sizeof text));
     }

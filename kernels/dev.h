@@ -51,13 +51,16 @@ struct dev {
     bool              joins_weights; /* weights are copied, so some may be put one below another: dev_weight_rows() */
     struct err        err;          /* sticky: ops after the first failure do nothing */
     bool              measuring;
-    size_t            measured_room; /* by this pass, for scratch.room */
+    size_t            measured_room;    /* by this pass, for scratch.room */
+    size_t            measured_weights; /* bytes that dev_weight() and dev_alloc() would have taken in this pass */
     bool              expand;       /* GPU: dev_weight() widens block kinds at once; false (default): matrices stay, each product widens its own */
     bool              widens;       /* GPU: products of block kinds need rooms in the scratch */
     struct {
         char    *base;
         size_t   used, cap, high;
         size_t   room;              /* at the end of cap: where weights are widened, two of the largest that a measuring pass has seen */
+        size_t   lodged, lodger;    /* dev_lodge(): bytes before the room, and how many of them are taken */
+        bool     settled;           /* they hold what dev_weight() would copy there */
         unsigned turn;              /* counts resets to nothing and new reservations: who keeps addresses in here looks at it */
     } scratch;
     void             *priv;         /* of the backend */
@@ -68,7 +71,8 @@ int  dev_open(struct dev **out, const char *name, const struct dev_opts *o, stru
 void dev_close(struct dev *d);
 int  dev_gpus(void); /* cuda:0 to cuda:N-1 are there; 0 without driver, GPU or CUDA in this build */
 
-/* A measuring pass: from here on dev_new() hands out tensors without data and ops do nothing. Only while the stack is empty. */
+/* A measuring pass: from here on dev_new(), dev_weight() and dev_alloc() hand out tensors without data (the latter two count into
+ * measured_weights; on the CPU a weight is borrowed as ever) and ops do nothing. Only while the stack is empty. */
 void          dev_measure_begin(struct dev *d);
 /* *bytes: what dev_scratch_reserve() must get for the same calls. Reports what failed on the way: a size beyond the address space. */
 int           dev_measure_end(struct dev *d, size_t *bytes, struct err *e);
@@ -84,6 +88,19 @@ struct tensor dev_new3(struct dev *d, enum dtype type, int64_t a, int64_t b, int
 int  dev_weight(struct dev *d, const struct tensor *host, struct tensor *out, struct err *e);
 /* Several of rank 2, one type, scale and width as one weight: the rows of host[0], then those of host[1], ... Needs d->joins_weights. */
 int  dev_weight_rows(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e);
+/* Lodgers: weights for one stage only, in the upper end of the scratch. From here to dev_lodge_end() dev_weight() takes from `bytes` there
+ * (what a measuring pass of the same calls found); reserve them beside what the stage needs. GPU only; the stack is empty at both ends.
+ * image: NULL, or host memory of dev_pinned(bytes) that dev_lodge_save() filled after the same calls: copied in at once, and dev_weight() copies nothing. */
+int  dev_lodge(struct dev *d, size_t bytes, const void *image, struct err *e);
+int  dev_lodge_save(struct dev *d, void *image, struct err *e);
+void dev_lodge_end(struct dev *d);
+/* For a backend's dev_weight(): the next bytes of a lodge; NULL when it is full. */
+void *dev_lodger(struct dev *d, size_t bytes);
+/* Host memory that copies at the bus's speed; NULL when there is none to be had. */
+void *dev_pinned(struct dev *d, size_t bytes);
+void  dev_unpin(struct dev *d, void *at);
+/* Gives back what can be made again: the scratch, and the backend's work space. Only while the stack is empty. */
+void dev_trim(struct dev *d);
 /* Long-lived device memory outside the scratch stack (prompt cache, latents). */
 int  dev_alloc(struct dev *d, enum dtype type, int rank, const int64_t *dim, struct tensor *out, struct err *e);
 void dev_free(struct dev *d, struct tensor *t);

@@ -85,6 +85,9 @@ typedef void  dev_give_f(struct dev *d, void *at, size_t bytes);
 typedef int   dev_put_f(struct dev *d, void *to, const void *host, size_t bytes, struct err *e);
 typedef int   dev_get_f(struct dev *d, const void *at, void *host, size_t bytes, struct err *e);   /* after all work queued so far */
 typedef int   dev_weight_f(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e); /* n > 1: only where d->joins_weights */
+typedef void *dev_pin_f(struct dev *d, size_t bytes);                                              /* host memory; NULL when there is no more */
+typedef void  dev_unpin_f(struct dev *d, void *at);
+typedef void  dev_trim_f(struct dev *d);                                                           /* work space of kernels goes; waits for its readers */
 typedef int   dev_wait_f(struct dev *d, struct err *e);
 typedef void   dev_stamp_f(struct dev *d, int slot);
 typedef double dev_stamp_ms_f(struct dev *d, int from, int to);
@@ -100,6 +103,9 @@ struct ops {
     dev_put_f         *put;
     dev_get_f         *get;
     dev_weight_f      *weight;
+    dev_pin_f         *pin;
+    dev_unpin_f       *unpin;
+    dev_trim_f        *trim;
     dev_wait_f        *wait;
     dev_stamp_f       *stamp;
     dev_stamp_ms_f    *stamp_ms;

@@ -69,6 +69,24 @@ static int weight(struct dev *d, const struct tensor *host, int n, struct tensor
     return 0;
 }
 
+/* Of lodgers, which a CPU does not have, its own memory is as good as any. */
+static void *pin(struct dev *d, size_t bytes)
+{
+    (void)d;
+    return malloc(bytes);
+}
+
+static void unpin(struct dev *d, void *at)
+{
+    (void)d;
+    free(at);
+}
+
+static void trim(struct dev *d)
+{
+    (void)d; /* threads' scratch is small, and convolutions' weights would be made again at once */
+}
+
 static int wait_all(struct dev *d, struct err *e)
 {
     (void)d;
@@ -135,6 +153,9 @@ static const struct ops table = {
     .put = put,
     .get = get,
     .weight = weight,
+    .pin = pin,
+    .unpin = unpin,
+    .trim = trim,
     .wait = wait_all,
     .stamp = stamp,
     .stamp_ms = stamp_ms,

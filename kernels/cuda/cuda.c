@@ -152,6 +152,36 @@ void *cuda_space(struct dev *d, enum cuda_slot slot, size_t bytes)
     return c->space[slot].at;
 }
 
+static void *pin(struct dev *d, size_t bytes)
+{
+    void *at = NULL;
+
+    cuda_enter(d);
+    if (cudaMallocHost(&at, bytes) == cudaSuccess) return at;
+    cudaGetLastError();
+    return NULL;
+}
+
+static void unpin(struct dev *d, void *at)
+{
+    cuda_enter(d);
+    cudaFreeHost(at); /* waits for its readers */
+}
+
+static void trim(struct dev *d)
+{
+    struct cuda *c = cuda_of(d);
+
+    cuda_enter(d);
+    cudaStreamSynchronize(c->stream);
+    cuda_expand_fence(d);
+    for (int i = 0; i < SLOT_COUNT; i++) {
+        cudaFree(c->space[i].at);
+        c->space[i].at = NULL;
+        c->space[i].bytes = 0;
+    }
+}
+
 /* ---- weights ---- */
 
 /* Room for one more pointer. */
@@ -277,23 +307,37 @@ static void weight_shape(struct dev *d, const struct tensor *host, int n, struct
     if (out->rank == 4 && out->dim[0] > 0) *bytes = *bytes / (size_t)out->dim[0] * (size_t)cuda_ordered_rows(out->dim[0]);
 }
 
-static int weight(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e)
+/* Memory for a weight: a lodger's, or its own until the device is closed. */
+static void *take_weight(struct dev *d, size_t bytes)
 {
     struct cuda *c = cuda_of(d);
-    void        *list = c->kept.at;
-    char         text[80];
-    size_t       bytes;
-    cudaError_t  rc = cudaSuccess;
+    void        *list = c->kept.at, *at;
+
+    if (d->scratch.lodged) return dev_lodger(d, bytes);
+    if (!grow(&list, c->kept.n, &c->kept.cap, sizeof *c->kept.at)) return NULL;
+    c->kept.at = list;
+    if ((at = take(d, bytes))) c->kept.at[c->kept.n++] = at;
+    return at;
+}
+
+static int weight(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e)
+{
+    char        text[80];
+    size_t      bytes;
+    cudaError_t rc = cudaSuccess;
 
     weight_shape(d, host, n, out, &bytes);
-    if (!grow(&list, c->kept.n, &c->kept.cap, sizeof *c->kept.at) || !(out->data = take(d, bytes ? bytes : 1))) {
-        if (list) c->kept.at = list;
+    bytes += !bytes;
+    if (d->measuring) {
+        d->measured_weights += dev_align(bytes);
+        return 0;
+    }
+    if (!(out->data = take_weight(d, bytes))) {
         return err_set(e, ERR_NOMEM, "%s: no memory for the weight %s, %zu MiB: free some on this GPU, or use another device", d->name,
                        tensor_text(out, text, sizeof text), (bytes >> 20) + 1);
     }
-    c->kept.at = list;
-    c->kept.at[c->kept.n++] = out->data;
-    if (host->rank == 4 && !note_ordered(c, out->data, out->data)) return err_set(e, ERR_NOMEM, "%s: no memory for weights", d->name);
+    if (d->scratch.settled) return 0;
+    if (host->rank == 4 && !note_ordered(cuda_of(d), out->data, out->data)) return err_set(e, ERR_NOMEM, "%s: no memory for weights", d->name);
     for (int64_t i = 0, row = 0; i < n && rc == cudaSuccess; row += host[i++].dim[0]) {
         struct tensor part = n == 1 ? *out : tensor_slice(out, row, host[i].dim[0]);
         rc = upload(d, &host[i], &part);
@@ -335,6 +379,9 @@ static const struct ops table = {
     .put = put,
     .get = get,
     .weight = weight,
+    .pin = pin,
+    .unpin = unpin,
+    .trim = trim,
     .wait = wait_all,
     .stamp = stamp,
     .stamp_ms = stamp_ms,

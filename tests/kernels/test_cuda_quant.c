@@ -1,5 +1,5 @@
 /* test_cuda_quant.c - block kinds and 8-bit floats on the GPU: widened exactly as on the CPU, in every place a weight may have; a product
- * gives the same bytes whether its weight was widened while loading, into the backend's rooms, or into rooms of a measured scratch. */
+ * gives the same bytes whether its weight was widened while loading, into the backend's rooms, or into rooms of a measured scratch; lodgers. */
 #include "kernels/quant.h"
 #include "tests/golden.h"
 #include "tests/kernels/gpu.h"
@@ -306,6 +306,60 @@ static void test_vectors_and_convolutions(void **state)
     dev_close(d);
 }
 
+/* Weights that lodge in the scratch for a stage, brought back from their image, give what the first ones gave; a stack may not grow into them. */
+static void test_lodgers(void **state)
+{
+    struct dev    *d = gpu_dev(PRECISION_BF16);
+    struct dice    r = {.state = 3};
+    struct queue   q;
+    struct err     e = {0};
+    struct tensor  w[2];
+    float         *first = NULL;
+    size_t         bytes, stack = (size_t)8 << 20;
+    void          *image;
+
+    (void)state;
+    queue_make(&q, &r);
+    dev_measure_begin(d);
+    for (int i = 0; i < 2; i++) w[i] = take(d, &q.host[2 + i]);
+    assert_true(!w[0].data && !w[1].data);
+    bytes = d->measured_weights;
+    assert_int_equal(dev_measure_end(d, &(size_t){0}, &e), 0);
+    assert_true(bytes >= dtype_row_bytes(w[0].type, tensor_count(&w[0])) + dtype_row_bytes(w[1].type, tensor_count(&w[1])));
+    assert_int_equal(dev_scratch_reserve(d, stack + bytes + 256, &e), 0);
+    assert_non_null(image = dev_pinned(d, bytes));
+    for (int stay = 0; stay < 3; stay++) {
+        if (dev_lodge(d, bytes, stay ? image : NULL, &e)) fail_msg("%s", e.text);
+        for (int i = 0; i < 2; i++) w[i] = take(d, &q.host[2 + i]);
+        if (!stay) assert_int_equal(dev_lodge_save(d, image, &e), 0);
+        struct tensor x = dev_new2(d, DTYPE_F32, q.n[3], w[1].dim[1]), y = dev_new2(d, DTYPE_F32, q.n[3], w[1].dim[0]);
+        if (dev_put(d, &x, q.x[3], (size_t)tensor_count(&x) * 4, &e)) fail_msg("%s", e.text);
+        op_linear(d, &y, &x, &w[1], NULL);
+        gpu_sync(d);
+        float *got = read_f32(d, &y);
+        if (first) assert_memory_equal(got, first, (size_t)tensor_count(&y) * sizeof *got);
+        (void)dev_new1(d, DTYPE_U8, (int64_t)stack);
+        assert_int_equal(dev_sync(d, &e), ERR_NOMEM);
+        dev_reset(d, 0);
+        dev_lodge_end(d);
+        struct tensor whole = dev_new1(d, DTYPE_U8, (int64_t)(stack + bytes)); /* another stage writes over them */
+        void         *junk = calloc(1, stack + bytes);
+        assert_non_null(junk);
+        assert_int_equal(dev_put(d, &whole, junk, stack + bytes, &e), 0);
+        free(junk);
+        dev_reset(d, 0);
+        if (first) free(got);
+        else first = got;
+    }
+    free(first);
+    assert_int_equal(dev_lodge(d, stack + bytes + 1024, NULL, &e), ERR_NOMEM);
+    for (int i = 0; i < PRODUCTS; i++) free(q.x[i]), free(q.host[i].data);
+    dev_unpin(d, image);
+    dev_trim(d);
+    assert_true(d->scratch.cap == 0);
+    dev_close(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,6 +367,7 @@ int main(void)
         cmocka_unit_test(test_golden_blocks),
         cmocka_unit_test(test_products_are_the_same_however_widened),
         cmocka_unit_test(test_vectors_and_convolutions),
+        cmocka_unit_test(test_lodgers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
