@@ -13,13 +13,11 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "engine/cache.h"
 #include "engine/config.h"
 #include "engine/denoise.h"
-#include "engine/dit.h"
+#include "engine/inside.h"
 #include "engine/latent.h"
 #include "engine/made.h"
-#include "engine/model.h"
 #include "engine/noise.h"
 #include "engine/profile.h"
 #include "engine/prompt.h"
@@ -27,24 +25,10 @@
 #include "engine/schedule.h"
 #include "engine/stamps.h"
 #include "engine/tokenizer.h"
-#include "engine/vae.h"
 #include "engine/weights.h"
 #include "kernels/ops.h"
 
 #define GUIDANCE_MAX 1000.0f
-
-struct engine {
-    enum engine_part      parts;
-    struct model          model;
-    struct engine_profile profile;
-    struct dev           *d;
-    struct qwen3         *text;
-    struct dit           *dit;
-    struct vae           *vae;
-    struct cache          cache;
-    int                   n_passes;     /* of the latest request, for engine_times() */
-    size_t                memory_bytes; /* of this machine when work runs in it; SIZE_MAX elsewhere */
-};
 
 /* ---- open ---- */
 
@@ -58,25 +42,34 @@ static int open_device(struct engine *g, const struct engine_opts *o, struct err
     static const enum precision precision[] = {
         [ENGINE_AUTO] = PRECISION_AUTO, [ENGINE_F32] = PRECISION_F32, [ENGINE_BF16] = PRECISION_BF16};
     struct dev_opts opts = {.precision = precision[o->precision], .n_threads = o->n_threads};
-    long            pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    int             rc = dev_open(&g->d, o->device ? o->device : "auto", &opts, e);
-    if (rc) return rc;
-    g->memory_bytes = strcmp(g->d->name, "cpu") == 0 && pages > 0 && page > 0 ? (size_t)pages * (size_t)page : SIZE_MAX;
-    return 0;
+    return dev_open(&g->d, o->device ? o->device : "auto", &opts, e);
 }
 
-static int open_parts(struct engine *g, const struct engine_opts *o, struct err *e)
+void engine_close_parts(struct engine *g)
+{
+    text_home_close(&g->home);
+    dit_free(g->dit);
+    vae_free(g->vae);
+    g->text = NULL;
+    g->dit = NULL;
+    g->vae = NULL;
+}
+
+int engine_open_parts(struct engine *g, const struct engine_opts *o, struct err *e)
 {
     int    rc;
     double all = (double)(weights_bytes(g->model.text) + weights_bytes(g->model.dit) + weights_bytes(g->model.vae)) + 1, done = 0;
 
     if (g->parts & ENGINE_TEXT) {
         tell(o, done / all, "text encoder");
-        if ((rc = qwen3_open(&g->text, &g->model.conf.text, g->model.text, g->d, g->profile.tokens_max, e))) return rc;
+        if ((rc = text_home_open(&g->home, &g->model.conf.text, g->model.text, g->d, g->profile.tokens_max, g->plan.text, g->plan.widen_text, e)))
+            return rc;
+        g->text = g->home.q;
     }
     done += (double)weights_bytes(g->model.text);
     if (g->parts & ENGINE_IMAGE) {
         tell(o, done / all, "transformer");
+        g->d->expand = g->plan.widen_dit;
         if ((rc = dit_open(&g->dit, &g->model.conf.dit, g->model.dit, g->d, e))) return rc;
         done += (double)weights_bytes(g->model.dit);
         tell(o, done / all, "vae");
@@ -97,10 +90,15 @@ static const char *count_text(int64_t n, char text[24])
 
 static void describe(struct engine *g)
 {
-    char a[24], b[24];
+    char   a[24], b[24], *about = g->profile.about;
+    size_t len;
+
     snprintf(g->profile.device, sizeof g->profile.device, "%s", g->d->name);
-    snprintf(g->profile.about, sizeof g->profile.about, "%s DiT, %s text encoder, %s, %s", count_text(weights_values(g->model.dit), a),
+    snprintf(about, sizeof g->profile.about, "%s DiT, %s text encoder, %s, %s", count_text(weights_values(g->model.dit), a),
              count_text(weights_values(g->model.text), b), dtype_name(weights_type(g->model.dit)), g->d->about);
+    len = strlen(about);
+    if (g->profile.plan_word[0] && len + 2 + strlen(g->profile.plan_word) < sizeof g->profile.about)
+        snprintf(about + len, sizeof g->profile.about - len, ", %s", g->profile.plan_word);
 }
 
 static int check_opts(const struct engine_opts *o, struct err *e)
@@ -130,7 +128,7 @@ int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
     if (rc) goto done;
     profile_of(&g->model.conf, &g->profile);
     sha256_take(&digest, g->profile.digest);
-    if ((rc = open_device(g, o, e)) || (rc = open_parts(g, o, e))) goto done;
+    if ((rc = open_device(g, o, e)) || (rc = engine_fit(g, o, e)) || (rc = engine_open_parts(g, o, e))) goto done;
     if ((rc = dev_sync(g->d, e))) goto done;
     describe(g);
     tell(o, 1, "ready");
@@ -151,9 +149,7 @@ void engine_free(struct engine *g)
 {
     if (!g) return;
     cache_release(&g->cache);
-    qwen3_free(g->text);
-    dit_free(g->dit);
-    vae_free(g->vae);
+    engine_close_parts(g);
     dev_close(g->d);
     model_release(&g->model); /* after the device that borrowed from its weights */
     free(g);
@@ -166,18 +162,10 @@ const struct engine_profile *engine_profile(const struct engine *g)
 
 /* ---- work space ---- */
 
-static int check_memory(const struct engine *g, size_t bytes, struct err *e)
-{
-    if (bytes > g->memory_bytes)
-        return err_set(e, ERR_LIMIT, "this picture needs %zu MiB of work space and the machine has %zu MiB: ask for a smaller one",
-                       bytes >> 20, g->memory_bytes >> 20);
-    return 0;
-}
-
 /* Grows only: the same addresses for the same request. */
 static int reserve(struct engine *g, size_t bytes, struct err *e)
 {
-    int rc = check_memory(g, bytes, e);
+    int rc = engine_fits(g, bytes, e);
     return rc || bytes <= g->d->scratch.cap ? rc : dev_scratch_reserve(g->d, bytes, e);
 }
 
@@ -233,7 +221,7 @@ static struct tensor caption_shape(const struct engine *g, int64_t n)
 }
 
 /* Work space of the passes for captions of n_pos and n_neg ids. */
-static int measure_denoise(struct engine *g, const struct gen *gen, int64_t n_pos, int64_t n_neg, size_t *bytes, struct err *e)
+int engine_measure_denoise(struct engine *g, const struct gen *gen, int64_t n_pos, int64_t n_neg, size_t *bytes, struct err *e)
 {
     int             dim[3], patch = g->model.conf.dit.patch;
     struct dit_rope pos, neg;
@@ -255,7 +243,7 @@ static struct tensor new_rgb(struct engine *g, const int dim[3])
     return dev_new3(g->d, DTYPE_U8, (int64_t)dim[1] * scale, (int64_t)dim[2] * scale, 3);
 }
 
-static int measure_decode(struct engine *g, const int dim[3], size_t *bytes, struct err *e)
+int engine_measure_decode(struct engine *g, const int dim[3], size_t *bytes, struct err *e)
 {
     dev_measure_begin(g->d);
     struct tensor z = new_latent(g->d, dim), rgb = new_rgb(g, dim);
@@ -276,8 +264,8 @@ int engine_check(const struct engine *cg, const struct gen *gen, struct err *e)
         return err_set(e, ERR_LIMIT, "%d x %d pixels: at most %u in all", gen->width_px, gen->height_px, PNG_PIXELS_MAX_PX);
     if (!(g->parts & ENGINE_IMAGE)) return 0;
     latent_dim(g, gen, dim);
-    if ((rc = measure_decode(g, dim, &bytes, e)) || (rc = check_memory(g, bytes, e))) return rc;
-    if ((rc = measure_denoise(g, gen, g->profile.tokens_max, g->profile.tokens_max, &bytes, e)) || (rc = check_memory(g, bytes, e)))
+    if ((rc = engine_measure_decode(g, dim, &bytes, e)) || (rc = engine_fits(g, bytes, e))) return rc;
+    if ((rc = engine_measure_denoise(g, gen, g->profile.tokens_max, g->profile.tokens_max, &bytes, e)) || (rc = engine_fits(g, bytes, e)))
         return rc;
     return 0;
 }
@@ -301,13 +289,45 @@ static int run_text(struct engine *g, const int32_t *ids, struct embed *p, const
     return dev_get(d, &raw, p->raw, (size_t)tensor_count(&raw) * sizeof(float), NULL); /* a failure stays in the device */
 }
 
+int engine_measure_text(struct engine *g, int64_t n, size_t *bytes, struct err *e)
+{
+    struct embed    p = {.n_tok = n, .n_feat = g->model.conf.text.hidden, .has_caption = g->dit != NULL};
+    struct dit_rope r = {0};
+    bool            finite;
+
+    if (p.has_caption) {
+        dit_rope_shape(g->dit, 0, 0, n, &r);
+        p.caption = caption_shape(g, r.n_cap_padded);
+    }
+    dev_measure_begin(g->d);
+    (void)run_text(g, NULL, &p, &r, &finite);
+    return dev_measure_end(g->d, bytes, e);
+}
+
+/* run_text() with the encoder brought home for it. The work space is reserved. */
+static int run_text_at_home(struct engine *g, const int32_t *ids, struct embed *p, const struct dit_rope *r, bool *finite, struct err *e)
+{
+    struct qwen3 *shapes = g->text, *here = NULL;
+    int           rc = text_home_enter(&g->home, &here, e), got = 0;
+
+    if (!rc) {
+        g->text = here;
+        got = run_text(g, ids, p, r, finite);
+        g->text = shapes;
+        dev_reset(g->d, 0);
+        rc = dev_sync(g->d, e);
+    }
+    text_home_leave(&g->home, here);
+    return rc || !got ? rc : err_set(e, ERR_DEVICE, "%s: a prompt's embedding could not be read back", g->d->name);
+}
+
 static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint8_t *key, struct embed **out, struct err *e)
 {
     struct embed   *p = calloc(1, sizeof *p);
     const struct dit_rope *r = NULL;
     size_t          bytes = 0;
     bool            finite = true;
-    int             rc = 0, got;
+    int             rc = 0;
 
     if (!p) return err_set(e, ERR_NOMEM, "no memory for a prompt");
     *p = (struct embed){.n_refs = 1, .d = g->d, .n_tok = (int64_t)n, .n_feat = g->model.conf.text.hidden, .has_caption = g->dit != NULL};
@@ -320,15 +340,11 @@ static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint
         if ((rc = dit_rope_open(g->dit, 0, 0, p->n_tok, &r, e))) goto done;
         if ((rc = dev_alloc(g->d, g->d->act_type, 2, (int64_t[]){r->n_cap_padded, g->model.conf.dit.dim}, &p->caption, e))) goto done;
     }
-    dev_measure_begin(g->d);
-    (void)run_text(g, ids, p, r, &finite);
-    if ((rc = dev_measure_end(g->d, &bytes, e)) || (rc = reserve(g, bytes, e))) goto done;
-    got = run_text(g, ids, p, r, &finite);
-    dev_reset(g->d, 0);
-    if ((rc = dev_sync(g->d, e))) goto done;
-    if (got || !finite) {
-        rc = got ? err_set(e, ERR_DEVICE, "%s: a prompt's embedding could not be read back", g->d->name)
-                 : err_set(e, ERR_NAN, "the prompt's embedding is not finite: the text encoder's weights are out of range");
+    if ((rc = engine_measure_text(g, p->n_tok, &bytes, e)) || (rc = reserve(g, bytes + text_home_bytes(&g->home), e)) ||
+        (rc = run_text_at_home(g, ids, p, r, &finite, e)))
+        goto done;
+    if (!finite) {
+        rc = err_set(e, ERR_NAN, "the prompt's embedding is not finite: the text encoder's weights are out of range");
         goto done;
     }
     *out = p;
@@ -345,7 +361,7 @@ int engine_encode(struct engine *g, struct str prompt, struct embed **out, struc
     uint8_t       key[SHA256_BYTES];
     size_t        n = 0;
     struct embed *p;
-    int           rc;
+    int           rc, n_tries = 0;
 
     if (!g->text) return err_set(e, ERR_STATE, "this engine runs without the text encoder");
     if ((rc = prompt_ids(g->model.tokenizer, prompt, ids, PROMPT_TOKENS_MAX, &n, e))) return rc;
@@ -353,7 +369,9 @@ int engine_encode(struct engine *g, struct str prompt, struct embed **out, struc
     if (!(p = cache_take(&g->cache, key))) {
         if ((rc = weights_check(g->model.text, e)) || (g->dit && (rc = weights_check(g->model.dit, e)))) /* E2 */
             return rc;
-        if ((rc = make_embed(g, ids, n, key, &p, e))) return rc;
+        do rc = make_embed(g, ids, n, key, &p, e);
+        while (engine_retry(g, rc, &n_tries, e));
+        if (rc) return rc;
         cache_put(&g->cache, p);
     }
     *out = p;
@@ -402,7 +420,7 @@ static int check_embeds(const struct engine *g, const struct embed *pos, const s
     return 0;
 }
 
-int engine_denoise(struct engine *g, const struct embed *pos, const struct embed *neg, const struct gen *gen, const struct gen_hooks *h,
+static int denoise(struct engine *g, const struct embed *pos, const struct embed *neg, const struct gen *gen, const struct gen_hooks *h,
                    struct latent **out, struct err *e)
 {
     const struct dit_rope *pos_rope = NULL, *neg_rope = NULL;
@@ -426,7 +444,7 @@ int engine_denoise(struct engine *g, const struct embed *pos, const struct embed
     if ((rc = make_noise(gen, z->values, latent_count(z), e)) || (rc = dit_rope_open(g->dit, n_h, n_w, pos->n_tok, &pos_rope, e)))
         goto done;
     if (neg && (rc = dit_rope_open(g->dit, n_h, n_w, neg->n_tok, &neg_rope, e))) goto done;
-    if ((rc = measure_denoise(g, gen, pos->n_tok, neg ? neg->n_tok : pos->n_tok, &bytes, e)) || (rc = reserve(g, bytes, e))) goto done;
+    if ((rc = engine_measure_denoise(g, gen, pos->n_tok, neg ? neg->n_tok : pos->n_tok, &bytes, e)) || (rc = reserve(g, bytes, e))) goto done;
     struct denoise n = {g->dit, gen, sigma, t, {&pos->caption, pos_rope}, {neg ? &neg->caption : NULL, neg_rope}};
     g->n_passes = gen->n_steps < ENGINE_PASSES_TIMED ? gen->n_steps : ENGINE_PASSES_TIMED;
     if ((rc = run_passes(g, &n, z, h, e))) goto done;
@@ -439,6 +457,16 @@ done:
     }
     free(sigma);
     latent_free(z);
+    return rc;
+}
+
+int engine_denoise(struct engine *g, const struct embed *pos, const struct embed *neg, const struct gen *gen, const struct gen_hooks *h,
+                   struct latent **out, struct err *e)
+{
+    int rc, n_tries = 0;
+
+    do rc = denoise(g, pos, neg, gen, h, out, e);
+    while (engine_retry(g, rc, &n_tries, e));
     return rc;
 }
 
@@ -465,14 +493,14 @@ int latent_new(struct engine *g, const int dim[3], const float *values, struct l
     return 0;
 }
 
-int engine_decode(struct engine *g, const struct latent *l, struct image *out, struct err *e)
+static int decode(struct engine *g, const struct latent *l, struct image *out, struct err *e)
 {
     size_t   bytes = 0;
     uint8_t *rgb = NULL;
     int      rc;
 
     if (!g->vae) return err_set(e, ERR_STATE, "this engine runs without the VAE");
-    if ((rc = weights_check(g->model.vae, e)) || (rc = measure_decode(g, l->dim, &bytes, e)) || (rc = reserve(g, bytes, e))) /* E2 */
+    if ((rc = weights_check(g->model.vae, e)) || (rc = engine_measure_decode(g, l->dim, &bytes, e)) || (rc = reserve(g, bytes, e))) /* E2 */
         return rc;
     struct tensor z = new_latent(g->d, l->dim), pixels = new_rgb(g, l->dim);
     size_t        n = (size_t)tensor_count(&pixels);
@@ -494,6 +522,15 @@ int engine_decode(struct engine *g, const struct latent *l, struct image *out, s
 done:
     dev_reset(g->d, 0);
     free(rgb);
+    return rc;
+}
+
+int engine_decode(struct engine *g, const struct latent *l, struct image *out, struct err *e)
+{
+    int rc, n_tries = 0;
+
+    do rc = decode(g, l, out, e);
+    while (engine_retry(g, rc, &n_tries, e));
     return rc;
 }
 

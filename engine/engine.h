@@ -39,6 +39,7 @@ struct engine_opts {
     enum engine_precision precision;
     int                   n_threads;    /* 0 = all that this process may use */
     int                   cache_embeds; /* prompts kept; 0 = default */
+    size_t                vram_budget_bytes; /* of a GPU's memory, beside the driver's own; 0 = what is free but for a reserve (fit.c) */
     const struct engine_made *made;     /* NULL; else every name of a file above is */
     /* may be NULL: called while opening, with the share done in 0..1 and a word */
     void (*on_progress)(void *ctx, double done, const char *what);
@@ -54,6 +55,8 @@ struct engine_profile { /* what the checkpoint is, and its defaults (MODEL.md s.
     uint8_t digest[32];  /* SHA-256 over configs, tokenizer and tensor headers: names the model cheaply */
     char    device[16];  /* where it runs: "cpu", "cuda:0" */
     char    about[256];  /* "6.15 B DiT, 4.02 B text encoder, bf16, cpu 2 threads avx2" */
+    char    plan[320];   /* of a GPU's memory: what lies where and why, GiB per part; "" on the CPU */
+    char    plan_word[64]; /* the same in a few words: "all resident, widened" */
 };
 
 #define ENGINE_PASSES_TIMED 64
@@ -88,7 +91,8 @@ int                          engine_gpus(void); /* of this machine, 0 to 100; as
 int                          engine_open(struct engine **out, const struct engine_opts *o, struct err *e);
 void                         engine_free(struct engine *g);
 const struct engine_profile *engine_profile(const struct engine *g);
-/* Refuses what cannot run (sizes, steps, NaN, memory) with the sentence and the nearest valid sizes. */
+/* Refuses what cannot run (sizes, steps, NaN) with the sentence and the nearest valid sizes, and with ERR_NOMEM what is larger than the plan of
+ * a GPU's memory allows. */
 int engine_check(const struct engine *g, const struct gen *gen, struct err *e);
 
 int  engine_encode(struct engine *g, struct str prompt, struct embed **out, struct err *e); /* free with embed_free */

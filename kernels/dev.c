@@ -227,25 +227,24 @@ int dev_weight_rows(struct dev *d, const struct tensor *host, int n, struct tens
     return d->ops->weight(d, host, n, out, e);
 }
 
-/* Where a lodger may begin: below the room, at a tensor's alignment. */
+/* Where lodgers begin: the end of the scratch, at a tensor's alignment. */
 static size_t lodge_at(const struct dev *d)
 {
-    size_t room = d->scratch.room <= d->scratch.cap ? d->scratch.room : 0;
-
-    return (d->scratch.cap - room - d->scratch.lodged) / SCRATCH_ALIGN * SCRATCH_ALIGN;
+    return (d->scratch.cap - d->scratch.lodged) / SCRATCH_ALIGN * SCRATCH_ALIGN;
 }
 
 int dev_lodge(struct dev *d, size_t bytes, const void *image, struct err *e)
 {
     assert(d->scratch.used == 0 && !d->scratch.lodged && !d->measuring && bytes > 0);
-    if (d->scratch.cap < bytes + SCRATCH_ALIGN + (d->scratch.room <= d->scratch.cap ? d->scratch.room : 0)) {
+    bytes = dev_align(bytes) + SCRATCH_ALIGN; /* cap may end anywhere */
+    if (d->scratch.cap < bytes) {
         return err_set(e, ERR_NOMEM, "%s: weights of %zu MiB do not fit into a work space of %zu", d->name, (bytes >> 20) + 1, d->scratch.cap >> 20);
     }
     d->scratch.lodged = bytes;
     d->scratch.lodger = 0;
     d->scratch.settled = image != NULL;
     d->scratch.turn++;
-    return image ? d->ops->put(d, d->scratch.base + lodge_at(d), image, bytes, e) : 0;
+    return image ? d->ops->put(d, d->scratch.base + lodge_at(d), image, bytes - SCRATCH_ALIGN, e) : 0;
 }
 
 void *dev_lodger(struct dev *d, size_t bytes)
@@ -253,14 +252,14 @@ void *dev_lodger(struct dev *d, size_t bytes)
     size_t at = d->scratch.lodger;
 
     assert(d->scratch.lodged);
-    if (dev_align(bytes) > d->scratch.lodged - at) return NULL;
+    if (dev_align(bytes) > d->scratch.lodged - SCRATCH_ALIGN - at) return NULL;
     d->scratch.lodger = at + dev_align(bytes);
     return d->scratch.base + lodge_at(d) + at;
 }
 
 int dev_lodge_save(struct dev *d, void *image, struct err *e)
 {
-    return d->ops->get(d, d->scratch.base + lodge_at(d), image, d->scratch.lodged, e);
+    return d->ops->get(d, d->scratch.base + lodge_at(d), image, d->scratch.lodged - SCRATCH_ALIGN, e);
 }
 
 void dev_lodge_end(struct dev *d)

@@ -58,8 +58,8 @@ struct dev {
     struct {
         char    *base;
         size_t   used, cap, high;
-        size_t   room;              /* at the end of cap: where weights are widened, two of the largest that a measuring pass has seen */
-        size_t   lodged, lodger;    /* dev_lodge(): bytes before the room, and how many of them are taken */
+        size_t   room;              /* at the end, before the lodgers: where weights are widened, two of the largest that a measuring pass has seen */
+        size_t   lodged, lodger;    /* dev_lodge(): bytes at the end, and how many of them are taken */
         bool     settled;           /* they hold what dev_weight() would copy there */
         unsigned turn;              /* counts resets to nothing and new reservations: who keeps addresses in here looks at it */
     } scratch;
@@ -89,8 +89,9 @@ int  dev_weight(struct dev *d, const struct tensor *host, struct tensor *out, st
 /* Several of rank 2, one type, scale and width as one weight: the rows of host[0], then those of host[1], ... Needs d->joins_weights. */
 int  dev_weight_rows(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e);
 /* Lodgers: weights for one stage only, in the upper end of the scratch. From here to dev_lodge_end() dev_weight() takes from `bytes` there
- * (what a measuring pass of the same calls found); reserve them beside what the stage needs. GPU only; the stack is empty at both ends.
+ * (what a measuring pass of the same calls found); reserve DEV_LODGE_BYTES(bytes) beside what the stage needs. GPU only; the stack is empty at both ends.
  * image: NULL, or host memory of dev_pinned(bytes) that dev_lodge_save() filled after the same calls: copied in at once, and dev_weight() copies nothing. */
+#define DEV_LODGE_BYTES(bytes) ((bytes) + 512)
 int  dev_lodge(struct dev *d, size_t bytes, const void *image, struct err *e);
 int  dev_lodge_save(struct dev *d, void *image, struct err *e);
 void dev_lodge_end(struct dev *d);

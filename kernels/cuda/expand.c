@@ -63,9 +63,10 @@ static void follow(struct dev *d)
 /* Room number `next` for one matrix of these bytes. */
 static void *room_of(struct dev *d, int next, size_t bytes)
 {
-    const size_t room = d->scratch.room / 2, from = (d->scratch.cap - d->scratch.room) / 256 * 256; /* a tensor's alignment */
+    const size_t room = d->scratch.room / 2, end = d->scratch.cap - d->scratch.lodged;
+    const size_t from = end > d->scratch.room ? (end - d->scratch.room) / 256 * 256 : 0; /* a tensor's alignment */
 
-    if (bytes <= room && d->scratch.room <= d->scratch.cap && d->scratch.used + d->scratch.lodged <= from) return d->scratch.base + from + (next ? room : 0);
+    if (bytes <= room && d->scratch.room <= end && d->scratch.used <= from) return d->scratch.base + from + (next ? room : 0);
     return cuda_space(d, next ? SLOT_ROOM_1 : SLOT_ROOM_0, bytes);
 }
 

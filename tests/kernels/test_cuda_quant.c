@@ -326,7 +326,7 @@ static void test_lodgers(void **state)
     bytes = d->measured_weights;
     assert_int_equal(dev_measure_end(d, &(size_t){0}, &e), 0);
     assert_true(bytes >= dtype_row_bytes(w[0].type, tensor_count(&w[0])) + dtype_row_bytes(w[1].type, tensor_count(&w[1])));
-    assert_int_equal(dev_scratch_reserve(d, stack + bytes + 256, &e), 0);
+    assert_int_equal(dev_scratch_reserve(d, stack + DEV_LODGE_BYTES(bytes), &e), 0);
     assert_non_null(image = dev_pinned(d, bytes));
     for (int stay = 0; stay < 3; stay++) {
         if (dev_lodge(d, bytes, stay ? image : NULL, &e)) fail_msg("%s", e.text);
