@@ -19,7 +19,7 @@
 enum { /* options without a letter */
     O_NEGATIVE = 0x100, O_STEPS, O_INFERENCE, O_NORM, O_TRUNC, O_RNG, O_LATENTS, O_MODEL, O_BROKER, O_JSON, O_DEVICE, O_PRECISION, O_THREADS,
     O_WORKERS, O_PROMPT_FILE, O_SHEET, O_RESUME, O_DETACH, O_KEEP, O_TIMEOUT, O_PATIENCE, O_LISTEN, O_DATA, O_LIMIT, O_DIT, O_TEXT, O_VAE, O_TOKENIZER, O_PROFILE,
-    O_CLASS, O_DEADLINE, O_UNDO, O_KEY, O_SERVER_KEY, O_KEYS
+    O_CLASS, O_DEADLINE, O_UNDO, O_BUDGET, O_KEY, O_SERVER_KEY, O_KEYS
 };
 
 static const struct argp_option prompt_options[] = {
@@ -92,6 +92,7 @@ static const struct argp_option embedded_options[] = {
     {"profile", O_PROFILE, "NAME", 0, "turbo or base, when the model's files do not say", 5},
     {"device", O_DEVICE, "D", 0, "auto, cpu, cuda:N, cuda:all, or a list such as cuda:0,cuda:2 (auto: the first GPU, or the CPU)", 5},
     {"precision", O_PRECISION, "P", 0, "auto, f32 or bf16 (auto)", 5},
+    {"vram-budget", O_BUDGET, "GIB", 0, "what the engine may take of a GPU's memory (what is free, less 0.5)", 5},
     {"threads", O_THREADS, "N", 0, "CPU threads of each worker (the machine's, shared out)", 5},
     {"workers", O_WORKERS, "N", 0, "workers to start (1)", 5},
     {0}};
@@ -109,6 +110,7 @@ static const struct argp_option up_options[] = {
     {"profile", O_PROFILE, "NAME", 0, "turbo or base, when the model's files do not say", 4},
     {"device", O_DEVICE, "D", 0, "auto, cpu, cuda:N, cuda:all, or a list such as cuda:0,cuda:2: one worker per device (auto: the first GPU, or the CPU)", 4},
     {"precision", O_PRECISION, "P", 0, "auto, f32 or bf16 (auto)", 4},
+    {"vram-budget", O_BUDGET, "GIB", 0, "what each engine may take of its GPU's memory (what is free, less 0.5)", 4},
     {"threads", O_THREADS, "N", 0, "CPU threads of each worker (the machine's, shared out)", 4},
     {0}};
 
@@ -244,6 +246,18 @@ static int precision(struct parse *p, const char *value)
         return bad(p, "precision");
     }
     p->a->precision = value;
+    return 0;
+}
+
+static int budget(struct parse *p, const char *value)
+{
+    double gib;
+
+    if (str_to_f64(str_of(value), &gib) || !(gib >= 0.25 && gib <= 1024)) {
+        err_set(&p->err, ERR_ARG, "\"%.40s\" is not a number of GiB from 0.25 to 1024", value);
+        return bad(p, "vram-budget");
+    }
+    p->a->vram_budget = value;
     return 0;
 }
 
@@ -417,6 +431,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return text(p, "device", arg, &a->device);
     case O_PRECISION:
         return precision(p, arg);
+    case O_BUDGET:
+        return budget(p, arg);
     case O_THREADS:
         return number(p, "threads", arg, 1, 1024, &a->n_threads);
     case O_WORKERS:
@@ -523,7 +539,7 @@ static int whole(struct parse *p)
 {
     struct args *a = p->a;
     bool         makes = a->command == ARGS_GENERATE || a->command == ARGS_BATCH;
-    const char  *own = a->device ? "device" : a->precision ? "precision" : a->n_threads ? "threads" : a->n_workers ? "workers" : NULL;
+    const char  *own = a->device ? "device" : a->precision ? "precision" : a->vram_budget ? "vram-budget" : a->n_threads ? "threads" : a->n_workers ? "workers" : NULL;
 
     if (a->command == ARGS_GENERATE && a->prompt_said == (a->prompt_file != NULL)) {
         return err_set(&p->err, ERR_ARG,

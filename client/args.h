@@ -50,7 +50,7 @@ struct args {
     const char       *key, *server_key;                    /* of that broker; NULL: none */
     const char       *keys;                                /* up: the farm's */
     const char       *dit, *text_encoder, *vae, *tokenizer, *profile; /* files of a model for an embedded farm */
-    const char       *model, *model_env, *device, *precision, *listen, *data;
+    const char       *model, *model_env, *device, *precision, *vram_budget, *listen, *data;
     int               n_workers, n_threads;
     bool              sheet_said, resume, detach, keep, json, quiet;
     bool              own_farm; /* --broker none was said */

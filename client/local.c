@@ -299,6 +299,10 @@ static int start_worker(struct local *l, const struct local_opts *o, int k, stru
         argv[n++] = "--precision";
         argv[n++] = (char *)(uintptr_t)o->precision;
     }
+    if (o->vram_budget) {
+        argv[n++] = "--vram-budget";
+        argv[n++] = (char *)(uintptr_t)o->vram_budget;
+    }
     if (share) {
         argv[n++] = "--threads";
         argv[n++] = threads;

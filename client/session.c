@@ -139,7 +139,7 @@ int session_open(struct session *s, const char *model_dir, struct err *e)
     if (!a->broker) {
         struct local_opts lo = {
             .model = model_dir, .dit = a->dit, .text_encoder = a->text_encoder, .vae = a->vae, .tokenizer = a->tokenizer,
-            .profile = a->profile, .device = a->device, .precision = a->precision, .n_workers = a->n_workers, .n_threads = a->n_threads,
+            .profile = a->profile, .device = a->device, .precision = a->precision, .vram_budget = a->vram_budget, .n_workers = a->n_workers, .n_threads = a->n_threads,
             .stop = &session_stop};
 
         if (a->command == ARGS_UP) {

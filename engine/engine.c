@@ -550,6 +550,7 @@ void engine_times(const struct engine *g, struct engine_times *out)
                                  .image_ms = dev_stamp_ms(d, STAMP_TEXT, STAMP_DECODE_END),
                                  .n_passes = g->n_passes,
                                  .memory_used_bytes = memory.used_bytes,
-                                 .memory_total_bytes = memory.total_bytes};
+                                 .memory_total_bytes = memory.total_bytes,
+                                 .memory_before_bytes = g->memory_before_bytes};
     for (int i = 0; i < g->n_passes; i++) out->pass_ms[i] = dev_stamp_ms(d, STAMP_PASS + i, STAMP_PASS + i + 1);
 }

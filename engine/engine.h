@@ -68,6 +68,7 @@ struct engine_times { /* by the device's clock, of the latest call of each kind;
     double image_ms;                    /* from the begin of engine_encode's work to the end of engine_decode's */
     int    n_passes;                    /* timed: at most ENGINE_PASSES_TIMED */
     size_t memory_used_bytes, memory_total_bytes; /* of the device, now: dev_memory() */
+    size_t memory_before_bytes;                   /* of a GPU: in use before the model was opened */
 };
 
 struct gen {

@@ -76,12 +76,13 @@ done:
 }
 
 /* What the engine may take of the GPU, beside the driver's own. */
-static int find_budget(const struct engine *g, const struct engine_opts *o, size_t *bytes, struct err *e)
+static int find_budget(struct engine *g, const struct engine_opts *o, size_t *bytes, struct err *e)
 {
     struct dev_memory m;
     size_t            left;
 
     dev_memory(g->d, &m);
+    g->memory_before_bytes = m.used_bytes;
     left = m.total_bytes - m.used_bytes;
     if (o->vram_budget_bytes > left)
         return err_set(e, ERR_NOMEM, "a budget of %.2f GiB was given, and %s has %.2f GiB of %.2f free: say less, or end what else runs there",

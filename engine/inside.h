@@ -21,6 +21,7 @@ struct engine {
     struct vae           *vae;
     struct cache          cache;
     int                   n_passes;     /* of the latest request, for engine_times() */
+    size_t                memory_before_bytes; /* of a GPU: in use before the parts were opened */
     struct plan           plan;         /* of a GPU's memory */
     size_t                memory_bytes; /* for work space: of this machine when work runs in it, else what the plan leaves */
 };

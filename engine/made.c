@@ -24,9 +24,10 @@ struct pattern {
     struct pattern *next;
 };
 
-struct region {
-    void  *at;
-    size_t bytes;
+struct region { /* one tensor */
+    uint64_t name; /* its hash */
+    void    *at;
+    size_t   bytes;
 };
 
 struct made {
@@ -169,7 +170,7 @@ static enum dtype type_of(const struct made *m, int rank, const int64_t *dim)
 }
 
 /* The pattern from `from` on, over and over: `bytes` of it, read only. NULL: errno says why. */
-static void *map(struct made *m, const struct pattern *p, size_t from, size_t bytes)
+static void *map(struct made *m, uint64_t name, const struct pattern *p, size_t from, size_t bytes)
 {
     size_t         room = (bytes + p->unit - 1) / p->unit * p->unit;
     struct region *more = m->region;
@@ -183,13 +184,21 @@ static void *map(struct made *m, const struct pattern *p, size_t from, size_t by
     }
     at = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) return NULL;
-    m->region[m->n_regions++] = (struct region){at, room};
+    m->region[m->n_regions++] = (struct region){name, at, room};
     for (size_t done = 0; done < room; from = 0) {
         size_t n = p->bytes - from < room - done ? p->bytes - from : room - done;
         if (mmap(at + done, n, PROT_READ, MAP_SHARED | MAP_FIXED, p->fd, (off_t)from) == MAP_FAILED) return NULL;
         done += n;
     }
     return at;
+}
+
+/* A tensor asked for again: a text encoder that was released, or one that was only measured before. */
+static void *find(const struct made *m, uint64_t name)
+{
+    for (size_t i = 0; i < m->n_regions; i++)
+        if (m->region[i].name == name) return m->region[i].at;
+    return NULL;
 }
 
 int made_tensor(struct made *m, const char *name, int rank, const int64_t *dim, struct tensor *out, struct err *e)
@@ -205,9 +214,12 @@ int made_tensor(struct made *m, const char *name, int rank, const int64_t *dim, 
     }
     scale_of(name, rank, dim, &mean, &scale);
     if ((rc = pattern_of(m, t.type, mean, scale, &p, e))) return rc;
-    t.data = map(m, p, name_hash(name) % (p->bytes / p->unit) * p->unit, dtype_row_bytes(t.type, tensor_count(&t)));
+    t.data = find(m, name_hash(name));
+    if (!t.data) {
+        t.data = map(m, name_hash(name), p, name_hash(name) % (p->bytes / p->unit) * p->unit, dtype_row_bytes(t.type, tensor_count(&t)));
+        m->n_values += tensor_count(&t);
+    }
     if (!t.data) return err_errno(e, ERR_NOMEM, "cannot map made-up weights for %s", name);
-    m->n_values += tensor_count(&t);
     *out = t;
     return 0;
 }

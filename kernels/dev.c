@@ -126,6 +126,7 @@ int dev_scratch_reserve(struct dev *d, size_t bytes, struct err *e)
 {
     assert(d->scratch.used == 0);
     d->scratch.turn++;
+    d->ops->forget(d); /* records have addresses in here */
     if (d->scratch.base) d->ops->give(d, d->scratch.base, d->scratch.cap);
     d->scratch.base = NULL;
     d->scratch.cap = d->scratch.high = 0;

@@ -44,7 +44,8 @@ static int spawn(const struct worker_conf *conf, int link_fd, pid_t *pid)
     char                      *argv[] = {(char *)(uintptr_t)"zfarm-worker", (char *)(uintptr_t)ENGINE_CHILD_ARG, or_empty(conf->model_dir),
                                          (char *)(uintptr_t)conf->device, (char *)(uintptr_t)conf->precision, threads,
                                          (char *)(uintptr_t)levels[conf->log_level], or_empty(conf->dit), or_empty(conf->text_encoder),
-                                         or_empty(conf->vae), or_empty(conf->tokenizer), or_empty(conf->profile), NULL};
+                                         or_empty(conf->vae), or_empty(conf->tokenizer), or_empty(conf->profile),
+                                         or_empty(conf->vram_budget), NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t          attr;
     sigset_t                   none, all;

@@ -14,7 +14,7 @@
 const char *argp_program_version = "zfarm-worker " ZFARM_VERSION;
 
 enum { KEY_BROKER = 'b', KEY_MODEL = 'm', KEY_DEVICE = 'd', KEY_THREADS = 't', KEY_SLOTS = 's', KEY_NAME = 'n', KEY_PRECISION = 'p', KEY_LEVEL = 'l', KEY_DIT = 0x100, KEY_TEXT,
-       KEY_VAE, KEY_TOKENIZER, KEY_PROFILE, KEY_SERVER, KEY_KEY = 'k' };
+       KEY_VAE, KEY_TOKENIZER, KEY_PROFILE, KEY_BUDGET, KEY_SERVER, KEY_KEY = 'k' };
 
 static const struct argp_option options[] = {
     {"broker", KEY_BROKER, "ENDPOINT", 0, "The broker to work for: tcp://HOST:PORT or ipc://PATH (required). It may be absent for now", 1},
@@ -28,6 +28,7 @@ static const struct argp_option options[] = {
     {"profile", KEY_PROFILE, "NAME", 0, "turbo or base: what the model is, when its files do not say", 1},
     {"device", KEY_DEVICE, "DEVICE", 0, "auto, cpu, cuda:N, cuda:all, or a list such as cuda:0,cuda:2: one worker per device (default auto: the first GPU, or the CPU)", 2},
     {"precision", KEY_PRECISION, "TYPE", 0, "auto, f32 or bf16: how products are computed (default auto: bf16 where the device multiplies it itself, else f32; a CPU then makes large products from 16-bit integers, error 1e-4)", 2},
+    {"vram-budget", KEY_BUDGET, "GIB", 0, "What the engine may take of a GPU's memory, beside the driver's own (default: what is free, less 0.5). It measures first, then chooses: widened weights, blocks as stored, the text encoder parked in host memory or read again; larger pictures are refused", 2},
     {"threads", KEY_THREADS, "N", 0, "CPU threads of the engine (default: all CPUs this process may use)", 2},
     {"slots", KEY_SLOTS, "N", 0, "Tasks held at once, 1 to 64: one is made, the others wait at hand (default 2)", 2},
     {"name", KEY_NAME, "TEXT", 0, "The name shown by `zfarm workers` (default HOST:PID); with several devices /0, /1, ... follow", 3},
@@ -108,6 +109,16 @@ int worker_conf_check(struct worker_conf *c, struct err *e)
     return check_line(str_of(c->model), MODEL_MAX_BYTES, "the model's name", e);
 }
 
+int worker_conf_budget(const char *text, size_t *bytes, struct err *e)
+{
+    double gib = 0;
+
+    if (str_to_f64(str_of(text), &gib) || !(gib >= 0.25 && gib <= 1024))
+        return err_set(e, ERR_ARG, "a budget of \"%.40s\" GiB: must be a number from 0.25 to 1024", text);
+    *bytes = (size_t)(gib * (double)((size_t)1 << 30));
+    return 0;
+}
+
 static int number(struct argp_state *state, const char *what, const char *arg, int64_t low, int64_t high)
 {
     int64_t v = 0;
@@ -129,6 +140,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     static const char *const precisions[] = {"auto", "f32", "bf16", NULL}, *const profiles[] = {"turbo", "base", NULL};
     struct worker_conf      *c = state->input;
     struct err               e = {0};
+    size_t                   bytes;
 
     switch (key) {
     case KEY_BROKER: c->broker = arg; break;
@@ -153,6 +165,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case KEY_PRECISION:
         if (!is_one_of(arg, precisions)) argp_error(state, "--precision \"%.40s\" is not known: auto, f32 or bf16", arg);
         c->precision = arg;
+        break;
+    case KEY_BUDGET:
+        if (worker_conf_budget(arg, &bytes, &e)) argp_error(state, "--vram-budget: %s", e.text);
+        c->vram_budget = arg;
         break;
     case KEY_THREADS: c->n_threads = number(state, "--threads", arg, 1, THREADS_MAX); break;
     case KEY_SLOTS: c->n_slots = number(state, "--slots", arg, 1, LEASES_MAX); break;

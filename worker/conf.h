@@ -25,6 +25,7 @@ struct worker_conf {
     const char    *model_dir;                  /* NULL: a set of files */
     const char    *dit, *text_encoder, *vae, *tokenizer, *profile; /* NULL: as the folder has them */
     const char    *device, *precision;
+    const char    *vram_budget;                /* GiB, as worker_conf_budget() reads it; NULL: what is free, less a reserve */
     int            n_threads;                  /* 0: all that this process may use */
     int            n_slots;                    /* leases held at once */
     char           name[NAME_MAX_BYTES + 1];
@@ -37,6 +38,8 @@ struct worker_conf {
 void worker_conf_init(struct worker_conf *c);
 /* "NAME=DIR", "DIR" or, for a set of files, "NAME=": fills model and model_dir (borrowed). ERR_ARG. */
 int  worker_conf_model(struct worker_conf *c, const char *text, struct err *e);
+/* "11.5": GiB, 0.25 to 1024, into bytes. ERR_ARG. */
+int  worker_conf_budget(const char *text, size_t *bytes, struct err *e);
 /* Is there a model, and a name for it? The name of a set of files is, when none was said, the DiT file's. ERR_ARG. */
 int  worker_conf_check(struct worker_conf *c, struct err *e);
 /* Exits 0 after --help and --version, 2 on a usage error, with a sentence on stderr. */

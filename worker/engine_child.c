@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/engine.h"
+#include "worker/conf.h"
 #include "worker/link.h"
 #include "worker/picture.h"
 #include "worker/writer.h"
@@ -146,10 +147,12 @@ static int open_engine(struct engine_child *c, char **argv, struct err *e)
                             .dit = said(argv[7]), .text_encoder = said(argv[8]), .vae = said(argv[9]), .tokenizer = said(argv[10]),
                             .profile = said(argv[11])};
     int64_t            threads;
+    int                rc;
 
     o.precision = !strcmp(argv[4], "f32") ? ENGINE_F32 : !strcmp(argv[4], "bf16") ? ENGINE_BF16 : ENGINE_AUTO;
     if (str_to_i64(str_of(argv[5]), &threads) || threads < 0 || threads > 4096) return err_set(e, ERR_ARG, "threads \"%s\"", argv[5]);
     o.n_threads = (int)threads;
+    if (said(argv[12]) && (rc = worker_conf_budget(argv[12], &o.vram_budget_bytes, e))) return rc;
     return engine_open(&c->engine, &o, e);
 }
 
@@ -232,6 +235,7 @@ int engine_child_main(int argc, char **argv)
         say(&h, str_of(e.text), -1);
     } else {
         c->profile = engine_profile(c->engine);
+        if (c->profile->plan[0]) log_info("vram", "device=%s plan=\"%s\"", c->profile->device, c->profile->plan);
         say_opened(c);
         serve(c);
     }

@@ -11,7 +11,7 @@
 
 #define ENGINE_CHILD_FD   3
 #define ENGINE_CHILD_ARG  "--engine-child"
-#define ENGINE_CHILD_ARGC 12
+#define ENGINE_CHILD_ARGC 13
 #define ENGINE_EXIT_OPEN   65 /* the model could not be opened: said over the link */
 #define ENGINE_EXIT_DEVICE 70 /* the device failed: said over the link */
 

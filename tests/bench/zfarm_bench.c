@@ -13,7 +13,7 @@
 const char *argp_program_version = "zfarm-bench " ZFARM_VERSION;
 
 enum { KEY_CONFIG = 'c', KEY_DEVICE = 'd', KEY_SIZE = 's', KEY_STEPS = 'n', KEY_PRECISION = 'p', KEY_KIND = 'k', KEY_TOKENS = 'q', KEY_REPEATS = 'r',
-       KEY_THREADS = 't', KEY_JSON = 'j', KEY_TEXT_KIND = 0x100, KEY_WARMUP, KEY_AB, KEY_PLAN, KEY_TFLOPS, KEY_GBS };
+       KEY_THREADS = 't', KEY_JSON = 'j', KEY_TEXT_KIND = 0x100, KEY_WARMUP, KEY_AB, KEY_PLAN, KEY_TFLOPS, KEY_GBS, KEY_BUDGET };
 
 static const struct argp_option options[] = {
     {"config", KEY_CONFIG, "WHICH", 0, "turbo (default), small, tiny, a JSON file of overrides as zfarm-model synth takes it, or a model folder, of which only the config files are read", 1},
@@ -25,6 +25,7 @@ static const struct argp_option options[] = {
     {"precision", KEY_PRECISION, "TYPE", 0, "auto, f32 or bf16: how products are computed (default auto)", 3},
     {"kind", KEY_KIND, "KIND", 0, "Weights of transformer and text encoder: bf16 (default), f32, f8_e4m3, f8_e5m2, q8_0, q4_0, q2_k, q3_k, q4_k, q5_k, q6_k", 3},
     {"text-kind", KEY_TEXT_KIND, "KIND", 0, "Weights of the text encoder, when they are of another kind", 3},
+    {"vram-budget", KEY_BUDGET, "GIB", 0, "What the engine may take of a GPU's memory (default: what is free, less a reserve): it chooses what stays there, and how", 3},
     {"repeats", KEY_REPEATS, "N", 0, "Whole images measured of each size, 1 to 1000 (default 20)", 4},
     {"warmup", KEY_WARMUP, "N", 0, "Images before them that do not count, 0 to 1000 (default 2)", 4},
     {"ab", KEY_AB, "OPTIONS", 0, "Given twice: two sets of options on top of the others, e.g. --ab '--kind bf16' --ab '--kind q8_0'. Both engines are open at once and their images take turns", 4},
@@ -94,6 +95,7 @@ static bool parse_side(struct argp_state *state, struct bench_conf *c, int key, 
     case KEY_PRECISION: c->precision = precision(state, arg); break;
     case KEY_KIND: c->dit_kind = c->text_kind = kind(state, "--kind", arg); break;
     case KEY_TEXT_KIND: c->text_kind = kind(state, "--text-kind", arg); break;
+    case KEY_BUDGET: c->vram_budget_gib = positive(state, "--vram-budget", arg); break;
     default: return false;
     }
     return true;
@@ -105,7 +107,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
     if (parse_side(state, c, key, arg)) return 0;
     if (key == ARGP_KEY_ARG) argp_error(state, "\"%.100s\" is not understood", arg);
-    if (c->is_side && key <= KEY_GBS) argp_error(state, "--ab: its options are those of groups 1 to 3 of --help");
+    if (c->is_side && key <= KEY_BUDGET) argp_error(state, "--ab: its options are those of groups 1 to 3 of --help");
     switch (key) {
     case KEY_REPEATS: c->n_repeats = number(state, "--repeats", arg, 1, BENCH_REPEATS_MAX); return 0;
     case KEY_WARMUP: c->n_warmup = number(state, "--warmup", arg, 0, BENCH_REPEATS_MAX); return 0;

@@ -24,6 +24,7 @@ struct bench_conf {
     enum dtype        dit_kind, text_kind;
     struct bench_size size[BENCH_SIZES_MAX];
     int               n_sizes, n_steps, n_prompt_tok, n_repeats, n_warmup, n_threads; /* n_steps 0: the profile's */
+    double            vram_budget_gib; /* 0: the engine's default */
     double            peak_tflops, peak_gbs; /* 0: known by the device's name, or no floors */
     bool              json, plan, is_side;
     const char       *ab[BENCH_SIDES_MAX];
@@ -80,7 +81,7 @@ struct bench_side {
     char             *tokenizer_json;
     int               n_prompt_extra; /* bytes of the prompt: its ids less the template's */
     double            open_ms;
-    size_t            open_bytes, total_bytes;
+    size_t            before_bytes, open_bytes, total_bytes; /* before: in use by the driver and others when the engine began to plan */
     struct bench_run  run[BENCH_SIZES_MAX];
 };
 

@@ -48,7 +48,8 @@ static void text_run(const struct bench_side *s, const struct bench_run *r)
         else if (w.floor_ms > 0) printf(" %9.2f %6s\n", w.floor_ms, "-");
         else printf(" %9s %6s\n", "-", "-");
     }
-    if (s->engine) printf("  memory: %.2f GiB when opened, %.2f GiB at most, of %.1f\n", gib(s->open_bytes), gib(r->peak_bytes), gib(s->total_bytes));
+    if (s->engine) printf("  memory: %.2f GiB when opened, %.2f GiB at most, of %.1f; %.2f of them before the engine\n", gib(s->open_bytes), gib(r->peak_bytes),
+                          gib(s->total_bytes), gib(s->before_bytes));
 }
 
 static void text_ratio(const struct bench_side *s, int size)
@@ -66,6 +67,7 @@ int report_text(const struct bench_side *s, int n)
     for (int i = 0; i < n; i++) {
         if (n > 1) printf("%s%c: %s\n", i ? "\n" : "", 'A' + i, s[i].conf.options);
         if (s[i].engine) printf("%s; weights made up, opened in %.0f ms\n", engine_profile(s[i].engine)->about, s[i].open_ms);
+        if (s[i].engine && engine_profile(s[i].engine)->plan[0]) printf("memory plan: %s\n", engine_profile(s[i].engine)->plan);
         else printf("costs and the floors of an H100, nothing was run\n");
         for (int k = 0; k < s[i].conf.n_sizes; k++) text_run(&s[i], &s[i].run[k]);
     }
@@ -99,8 +101,8 @@ static void json_side(struct buf *b, const struct bench_side *s)
     buf_put_json(b, str_of(s->engine ? engine_profile(s->engine)->about : ""));
     buf_puts(b, ",\"device\":");
     buf_put_json(b, str_of(s->engine ? engine_profile(s->engine)->device : ""));
-    buf_printf(b, ",\"kind\":\"%s\",\"text_kind\":\"%s\",\"open_ms\":%.3f,\"memory_open_bytes\":%zu,\"memory_total_bytes\":%zu,\"runs\":[",
-               dtype_name(s->conf.dit_kind), dtype_name(s->conf.text_kind), s->open_ms, s->open_bytes, s->total_bytes);
+    buf_printf(b, ",\"kind\":\"%s\",\"text_kind\":\"%s\",\"open_ms\":%.3f,\"memory_before_bytes\":%zu,\"memory_open_bytes\":%zu,\"memory_total_bytes\":%zu,\"runs\":[",
+               dtype_name(s->conf.dit_kind), dtype_name(s->conf.text_kind), s->open_ms, s->before_bytes, s->open_bytes, s->total_bytes);
     for (int i = 0; i < s->conf.n_sizes; i++) {
         if (i) buf_putc(b, ',');
         json_run(b, s, &s->run[i]);

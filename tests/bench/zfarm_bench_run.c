@@ -85,7 +85,8 @@ int side_open(struct bench_side *s, struct err *e)
     struct engine_made  made = {.conf = &s->model, .dit = s->conf.dit_kind, .text = s->conf.text_kind,
                                 .vae = s->conf.dit_kind == DTYPE_F32 ? DTYPE_F32 : DTYPE_BF16};
     struct engine_opts  o = {.made = &made, .device = s->conf.device, .parts = ENGINE_BOTH, .precision = s->conf.precision,
-                             .n_threads = s->conf.n_threads, .cache_embeds = 1};
+                             .n_threads = s->conf.n_threads, .cache_embeds = 1,
+                             .vram_budget_bytes = (size_t)(s->conf.vram_budget_gib * (double)((size_t)1 << 30))};
     struct engine_times t;
     int64_t             from;
     int                 rc = bench_conf_model(&s->conf, &s->model, e);
@@ -100,6 +101,7 @@ int side_open(struct bench_side *s, struct err *e)
     if ((rc = engine_open(&s->engine, &o, e))) return rc;
     s->open_ms = (double)(now_us() - from) / 1e3;
     engine_times(s->engine, &t);
+    s->before_bytes = t.memory_before_bytes;
     s->open_bytes = t.memory_used_bytes;
     s->total_bytes = t.memory_total_bytes;
     for (int i = 0; i < s->conf.n_sizes; i++)

@@ -159,6 +159,8 @@ static void bad_lines(void **state)
         {ARGS_GENERATE, "-p|x|-n|2|--latents-out|l", "--latents-out is for one image"},
         {ARGS_GENERATE, "-p|x|--prompt-file|f", "give one of them"},
         {ARGS_GENERATE, "-p|x|--precision|f16", "none of auto, f32, bf16"},
+        {ARGS_GENERATE, "-p|x|--vram-budget|0.1", "not a number of GiB from 0.25 to 1024"},
+        {ARGS_GENERATE, "-p|x|--broker|tcp://h:1|--vram-budget|12", "--vram-budget is for a farm of this command's own"},
         {ARGS_GENERATE, "-p|x|--workers|0", "--workers: \"0\" is not a whole number from 1"},
         {ARGS_GENERATE, "-p|x|--timeout|never", "--timeout: \"never\""},
         {ARGS_BATCH, "f|-o|d|--class|urgent", "--class: \"urgent\""},
