@@ -25,6 +25,7 @@ struct engine_child {
     const struct engine_profile *profile;
     struct writer               *writer;
     struct picture              *making;  /* NULL between tasks */
+    enum stage                   stage;   /* of it */
     int64_t                      said_ms; /* LOADING, last */
     char                         payload[LINK_PAYLOAD_MAX];
 };
@@ -56,7 +57,7 @@ static void on_stage(void *ctx, const struct picture *p, enum stage stage, int s
     struct link_head h = {.kind = LINK_STEP, .task = p->task, .epoch = p->epoch, .stage = stage, .step = (uint32_t)step,
                           .steps = (uint32_t)p->gen.n_steps};
 
-    (void)ctx;
+    ((struct engine_child *)ctx)->stage = stage;
     say(&h, (struct str){0}, -1);
 }
 
@@ -131,6 +132,7 @@ static void run_task(struct engine_child *c, const struct link_head *in)
     }
     if (rc == ERR_IO) rc = ERR_DEVICE; /* a file of the model was cut: this engine would fail whatever comes next */
     if (rc == ERR_DEVICE) writer_free(c->writer); /* what was made before is good */
+    if (rc == ERR_DEVICE) err_in(&e, "stage %s, engine status %d", stage_name(c->stage), ENGINE_EXIT_DEVICE);
     say_failed(p, rc, &e);
     if (rc == ERR_DEVICE) _exit(ENGINE_EXIT_DEVICE); /* after that, nothing the device says can be believed */
     picture_free(p);

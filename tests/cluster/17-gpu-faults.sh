@@ -1,0 +1,46 @@
+#!/bin/bash
+# On a real GPU: a sticky error, a hang, NaN and a GPU without memory; each costs at most the engine's process, and the image is made after all.
+. "$(dirname "$0")/lib.sh" "${1:-}"
+
+why=$(faulty_worker --has-gpu) || { echo "skipped: $why"; exit 0; }
+paint() { zfarm generate -p "a white cat sits on the green mat" -s "$1" -W 64 -H 64 --steps 8 --broker "$EP" -o "$2"; }
+engine_of() { pgrep -P "$1" | head -1; }
+words() { grep -qE "$1" "$T/worker.log"; }
+seeds="66601 66602 66603 66604"
+export FAULTS=$T/faults
+mkdir "$FAULTS"
+
+broker_up "$T/calm-data"; calm=$BROKER
+worker_up --device cuda:0; calm_worker=$WORKER
+wait_workers 1
+for s in $seeds; do paint "$s" "$T/calm-$s.png" > /dev/null 2>&1 || die "the calm image of seed $s"; done
+kill "$calm_worker"; wait "$calm_worker"
+kill "$calm"; wait "$calm"
+
+broker_up
+faulty_worker --broker "$EP" --model "$MODEL" --device cuda:0 >> "$T/worker.log" 2>&1 &
+worker=$!; pids+=($worker)
+wait_workers 1
+paint 1 "$T/good.png" > /dev/null 2>&1 || die "a good image"
+for s in $seeds; do
+    before=$(engine_of $worker)
+    from=$SECONDS
+    check "seed $s: the image is made after its fault" paint "$s" "$T/$s.png"
+    check "seed $s: and is the calm one ($((SECONDS - from)) s)" cmp "$T/calm-$s.png" "$T/$s.png"
+    check "seed $s: the fault happened" test -e "$FAULTS/$s"
+    after=$(engine_of $worker)
+    case $s in
+    66601 | 66602) check "seed $s: the engine's process was another after it" test "$before" != "$after" ;;
+    *) check "seed $s: the engine's process went on" test "$before" = "$after" ;;
+    esac
+done
+check "the sticky error: last words say stage, status and CUDA's own" words 'stage denoise, engine status 70.*illegal memory access'
+check "the hang: noticed and ended" words 'engine_stuck.*did not move'
+check "NaN: said so" words 'not finite'
+check "no memory: says what is free" words 'GiB of .* free'
+paint 66605 "$T/never.png" > "$T/never.log" 2>&1 && die "a task that breaks every engine was made"
+check "a task that breaks every engine ends after three" grep -q 'illegal memory access' "$T/never.log"
+paint 2 "$T/last.png" > /dev/null 2>&1 || die "an image after all that"
+ok "the worker goes on"
+check "the supervisor is the same process" kill -0 $worker
+[ -z "${SHOW_LOGS:-}" ] || cat "$T/worker.log" "$T/never.log"
