@@ -69,9 +69,26 @@ static void defaults(void **state)
     assert_non_null(strchr(c.name, ':'));
 }
 
+static void budgets(void **state)
+{
+    static const char *const bad[] = {"", "0", "-1", "0.2", "1025", "nan", "inf", "12 GiB", "1e400"};
+    struct err e = {0};
+    size_t     bytes = 7;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(worker_conf_budget(bad[i], &bytes, &e), ERR_ARG);
+        assert_non_null(strstr(e.text, "0.25 to 1024"));
+    }
+    assert_int_equal(bytes, 7);
+    assert_int_equal(worker_conf_budget("11.5", &bytes, &e), 0);
+    assert_int_equal(bytes, (size_t)23 << 29);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(model_names), cmocka_unit_test(sets_of_files), cmocka_unit_test(defaults)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(model_names), cmocka_unit_test(sets_of_files), cmocka_unit_test(defaults),
+                                       cmocka_unit_test(budgets)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
