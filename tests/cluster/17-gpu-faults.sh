@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh" "${1:-}"
 
 why=$(faulty_worker --has-gpu) || { echo "skipped: $why"; exit 0; }
-paint() { zfarm generate -p "a white cat sits on the green mat" -s "$1" -W 64 -H 64 --steps 8 --broker "$EP" -o "$2"; }
+paint() { zfarm generate -p "a white cat sits on the green mat" -s "$1" -W 512 -H 512 --steps 3 --broker "$EP" -o "$2"; }
 engine_of() { pgrep -P "$1" | head -1; }
 words() { grep -qE "$1" "$T/worker.log"; }
 seeds="66601 66602 66603 66604"
