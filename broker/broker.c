@@ -330,7 +330,7 @@ static void look_at_disk(struct broker *b)
     b->reserve_bytes = 0;
     DL_FOREACH(b->roster.worker, w)
     DL_FOREACH(w->grant, g)
-        if (g->task) b->reserve_bytes += (uint64_t)g->task->lot->width_px * (uint64_t)g->task->lot->height_px * BYTES_PER_PX;
+        if (g->task) b->reserve_bytes += (uint64_t)lot_px(g->task->lot) * BYTES_PER_PX;
     low = broker_disk_low(b, b->reserve_bytes);
     if (low == b->disk_low) return;
     b->disk_low = low;

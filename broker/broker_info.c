@@ -93,12 +93,12 @@ static const char *held_up(const struct broker *b, const struct job *j)
 static void misfits(const struct broker *b, const struct lane *l, int64_t now_ms, char *text, size_t cap)
 {
     const struct task *t = lane_first(l);
-    int64_t            px = t ? (int64_t)t->lot->width_px * t->lot->height_px : 0;
+    int64_t            px = t ? lot_px(t->lot) : 0;
     struct worker     *w;
 
     if (!t) return;
     if (dispatch_denied(&b->roster, dispatch_model(l, &b->roster), px, now_ms)) {
-        snprintf(text, cap, "every worker ran out of memory for %dx%d lately", t->lot->width_px, t->lot->height_px);
+        snprintf(text, cap, "every worker ran out of memory for pictures of %" PRId64 " pixels lately", px);
     } else if (t->avoid && (w = roster_by_id(&b->roster, t->avoid)) && worker_free(w, now_ms)) {
         snprintf(text, cap, "its next attempt waits for another worker than %s, where it failed", w->name);
     }

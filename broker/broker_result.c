@@ -21,7 +21,7 @@ static const char *misfit(const struct task *t, const struct offer *o)
     }
     if (!image) return "an image is missing";
     if (latents != t->lot->want_latents) return latents ? "nobody asked for latents" : "its latents are missing";
-    if (o->width_px != t->lot->width_px || o->height_px != t->lot->height_px) return "another size was asked for";
+    if ((t->lot->width_px && o->width_px != t->lot->width_px) || (t->lot->height_px && o->height_px != t->lot->height_px)) return "another size was asked for";
     return NULL;
 }
 

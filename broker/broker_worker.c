@@ -323,7 +323,7 @@ static int64_t backoff_ms(const struct task *t)
 /* Out of memory: alone, if it was not; then on a worker with more; then nobody can. True: nobody. */
 static bool no_memory(struct broker *b, struct task *t, struct worker *w, unsigned n_batch, int64_t now_ms)
 {
-    int64_t px = (int64_t)t->lot->width_px * t->lot->height_px;
+    int64_t px = lot_px(t->lot);
 
     if (n_batch > 1) {
         t->solo = true;

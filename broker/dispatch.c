@@ -22,7 +22,7 @@ struct str dispatch_model(const struct lane *l, const struct roster *r)
 
 static int64_t px_of(const struct task *t)
 {
-    return (int64_t)t->lot->width_px * t->lot->height_px;
+    return lot_px(t->lot);
 }
 
 static bool alone(const struct task *t)

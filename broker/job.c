@@ -8,6 +8,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#define OWN_PX 1024 /* a guess for sides that the spec leaves to the model */
 #define RATE_WINDOW_MS 30000
 #define RATE_MIN       8 /* completions a rate is taken from when the window has fewer */
 
@@ -335,9 +336,19 @@ static struct lane *job_lane(struct job *j, struct str model)
 }
 
 /* In proportion to the work of an engine, roughly: pixels x steps, twice with guidance. The model's own defaults count as 8 steps unguided. */
+static int64_t px_of(int32_t width_px, int32_t height_px)
+{
+    return (int64_t)(width_px ? width_px : OWN_PX) * (height_px ? height_px : OWN_PX);
+}
+
+int64_t lot_px(const struct lot *l)
+{
+    return px_of(l->width_px, l->height_px);
+}
+
 static uint32_t cost_of(const struct spec *s)
 {
-    uint64_t px = (uint64_t)s->width_px * (uint64_t)s->height_px, steps = s->steps > 0 ? (uint64_t)s->steps : 8;
+    uint64_t px = (uint64_t)px_of(s->width_px, s->height_px), steps = s->steps > 0 ? (uint64_t)s->steps : 8;
     uint64_t n = px * steps * (s->guidance > 0 ? 2 : 1) / (256 * 256);
 
     return n ? (uint32_t)n : 1;

@@ -83,6 +83,9 @@ struct lot { /* one item: n_images tasks that differ in the seed */
     char          mem[];
 };
 
+/* Pixels of one image; a side that is the model's own counts as 1024. */
+int64_t lot_px(const struct lot *l);
+
 struct outcome { /* what is left of a task's last run */
     struct part part[PARTS_MAX];
     uint64_t    home[PARTS_MAX]; /* where the bytes are: store.h */

@@ -31,7 +31,7 @@ static const struct argp_option prompt_options[] = {
 static const struct argp_option spec_options[] = {
     {0, 0, 0, 0, "The image (for batch: the default of every row):", 2},
     {"negative-prompt", O_NEGATIVE, "TEXT", 0, "what guidance leads away from", 2},
-    {"width", 'W', "PIXELS", 0, "16 to 4096, a multiple of 16 (1024; of an own farm: what its model was made for)", 2},
+    {"width", 'W', "PIXELS", 0, "16 to 4096, a multiple of 16 (what the model was made for)", 2},
     {"height", 'H', "PIXELS", 0, "16 to 4096, a multiple of 16 (as --width)", 2},
     {"steps", O_STEPS, "N", 0, "forward passes, 1 to 200 (the model's default)", 2},
     {"num-inference-steps", O_INFERENCE, "N", 0, "the count of diffusers 0.36-0.39: max(1, N-1) passes", 2},

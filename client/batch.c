@@ -1,6 +1,6 @@
 /* batch.c - bytes of a prompt file -> rows; one parser per kind, one door (row_add) for all of them.
  * Believes: the file is hostile and the person is not: everything is checked, and every sentence says file:line.
- * With native.c the only room of the client that says json_*. Not here: what a field means (fields.c). */
+ * The only room of the client that says json_*. Not here: what a field means (fields.c). */
 #include "client/batch.h"
 
 #include <inttypes.h>

@@ -4,36 +4,32 @@
 
 #include "base/clock.h"
 #include "client/commands.h"
-#include "client/native.h"
 
 #define LOOK_MS 200
 
 static int serve(struct session *s, const char *model, struct err *e)
 {
     const char *endpoint = s->local.endpoint;
-    int32_t     px = native_size_px(model);
-    char        size[40] = "";
     int         rc = 0;
 
-    if (px && px != 1024) snprintf(size, sizeof size, " -W %" PRId32 " -H %" PRId32, px, px); /* the broker's default is 1024 */
     if (s->a->keys) {
         fprintf(stderr,
                 "zfarm up: %d worker%s with %s at %s, with the keys of %s\n"
                 "  who may come:                 zfarm-keys --dir %s add NAME --role client (or worker)\n"
                 "  there:                        export ZFARM_BROKER=tcp://HOST:PORT ZFARM_KEY=NAME.key\n"
-                "                                zfarm generate -p \"an orange cat in a green meadow\"%s\n"
+                "                                zfarm generate -p \"an orange cat in a green meadow\"\n"
                 "  here, without a key:          export ZFARM_BROKER=%s\n"
                 "  Ctrl-C lets the workers finish and ends the farm; what was accepted is kept\n",
-                s->local.n_workers, s->local.n_workers == 1 ? "" : "s", model, s->a->listen ? s->a->listen : ARGS_BROKER_DEFAULT, s->a->keys, s->a->keys, size,
+                s->local.n_workers, s->local.n_workers == 1 ? "" : "s", model, s->a->listen ? s->a->listen : ARGS_BROKER_DEFAULT, s->a->keys, s->a->keys,
                 endpoint);
     } else {
         fprintf(stderr,
                 "zfarm up: %d worker%s with %s at %s\n"
                 "  here and in other terminals:  export ZFARM_BROKER=%s\n"
-                "                                zfarm generate -p \"an orange cat in a green meadow\"%s\n"
+                "                                zfarm generate -p \"an orange cat in a green meadow\"\n"
                 "  one more worker:              zfarm-worker --broker %s --model %s\n"
                 "  Ctrl-C lets the workers finish and ends the farm; what was accepted is kept\n",
-                s->local.n_workers, s->local.n_workers == 1 ? "" : "s", model, endpoint, endpoint, size, endpoint, model);
+                s->local.n_workers, s->local.n_workers == 1 ? "" : "s", model, endpoint, endpoint, endpoint, model);
     }
     while (rc == 0 && !session_stop) {
         sleep_ms(LOOK_MS);

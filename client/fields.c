@@ -62,7 +62,8 @@ static int side(const char *field, struct str v, int32_t *out, struct err *e)
     int64_t x;
     int     rc;
 
-    if (v.len && str_to_i64(v, &x) == 0 && x >= INT32_MIN && x <= INT32_MAX) {
+    if (str_is(v, "0")) return err_set(e, ERR_ARG, "%s 0 is out of range: %d to %d; without it, the model's own", field, PX_MIN, PX_MAX);
+    if (v.len && str_to_i64(v, &x) == 0 && x != 0 && x >= INT32_MIN && x <= INT32_MAX) {
         struct spec probe;
 
         spec_init(&probe);
@@ -185,13 +186,9 @@ int field_set(struct row *r, struct str f, struct str v, struct err *e)
     case F_NEGATIVE:
         return text("negative_prompt", v, PROMPT_MAX_BYTES, &s->negative, e);
     case F_WIDTH:
-        rc = side("width", v, &s->width_px, e);
-        r->width_said = r->width_said || rc == 0;
-        return rc;
+        return side("width", v, &s->width_px, e);
     case F_HEIGHT:
-        rc = side("height", v, &s->height_px, e);
-        r->height_said = r->height_said || rc == 0;
-        return rc;
+        return side("height", v, &s->height_px, e);
     case F_STEPS:
         return steps(r, "steps", v, STEPS_PASSES, e);
     case F_INFERENCE:

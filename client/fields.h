@@ -23,7 +23,7 @@ struct row { /* what one line of a batch asks: n images that differ only in the 
     struct spec     spec;
     uint32_t        n;    /* images, 1..JOB_TASKS_MAX */
     struct str      name; /* the file's stem; may be empty; {seed} and {index} are filled in */
-    bool            seed_said, width_said, height_said;
+    bool            seed_said;
     enum steps_said steps_said;
     uint32_t        line;  /* where it came from; 0: the command line */
     uint32_t        first; /* index of its first image in the job */

@@ -187,9 +187,11 @@ void print_tasks_head(struct buf *b)
 
 void print_task_line(struct buf *b, const struct shown *t)
 {
-    char size[32];
+    char size[32], w[12] = "own", h[12] = "own"; /* 0: what the model was made for */
 
-    snprintf(size, sizeof size, "%" PRId32 "x%" PRId32, t->spec.width_px, t->spec.height_px);
+    if (t->spec.width_px) snprintf(w, sizeof w, "%" PRId32, t->spec.width_px);
+    if (t->spec.height_px) snprintf(h, sizeof h, "%" PRId32, t->spec.height_px);
+    snprintf(size, sizeof size, "%s%s%s", w, t->spec.width_px || t->spec.height_px ? "x" : "", t->spec.width_px || t->spec.height_px ? h : "");
     cell_u(b, t->info.index, 6);
     cell(b, str_of(t->info.collected ? "gathered" : task_state_name(t->info.state)), 8, false);
     cell_u(b, t->info.seed, 20);
@@ -210,10 +212,10 @@ void print_task_json(struct buf *b, const struct shown *t)
     char               rng[64];
 
     buf_printf(b,
-               "{\"index\":%" PRIu32 ",\"task\":%" PRIu64 ",\"state\":\"%s\",\"gathered\":%s,\"seed\":%" PRIu64 ",\"width\":%" PRId32
-               ",\"height\":%" PRId32,
-               t->info.index, t->info.task, task_state_name(t->info.state), t->info.collected ? "true" : "false", t->info.seed, s->width_px,
-               s->height_px);
+               "{\"index\":%" PRIu32 ",\"task\":%" PRIu64 ",\"state\":\"%s\",\"gathered\":%s,\"seed\":%" PRIu64,
+               t->info.index, t->info.task, task_state_name(t->info.state), t->info.collected ? "true" : "false", t->info.seed);
+    if (s->width_px) buf_printf(b, ",\"width\":%" PRId32, s->width_px);
+    if (s->height_px) buf_printf(b, ",\"height\":%" PRId32, s->height_px);
     if (s->steps) buf_printf(b, ",\"steps\":%" PRId32, s->steps);
     if (s->guidance >= 0) buf_printf(b, ",\"guidance\":%.9g", (double)s->guidance);
     if (s->cfg_norm >= 0) buf_printf(b, ",\"cfg_normalization\":%.9g", (double)s->cfg_norm);

@@ -9,7 +9,6 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "client/native.h"
 #include "client/print.h"
 #include "proto/peer.h"
 
@@ -55,7 +54,7 @@ static int default_model(char dir[1024], struct err *e)
     return err_set(e, ERR_NOTFOUND, "no model: give its folder with --model DIR (or ZFARM_MODEL), or a farm with --broker ENDPOINT");
 }
 
-static int find_model(const struct args *a, struct row *row, char dir[1024], struct err *e)
+int session_model(const struct args *a, struct row *row, char dir[1024], struct err *e)
 {
     const char *said = a->model ? a->model : a->model_env;
     bool        folder;
@@ -79,16 +78,6 @@ static int find_model(const struct args *a, struct row *row, char dir[1024], str
     if (strlen(said) >= 1024) return err_set(e, ERR_LIMIT, "the model folder's path is too long");
     snprintf(dir, 1024, "%s", said);
     return 0;
-}
-
-int session_model(const struct args *a, struct row *row, char dir[1024], struct err *e)
-{
-    int     rc = find_model(a, row, dir, e);
-    int32_t px = rc == 0 && dir[0] ? native_size_px(dir) : 0;
-
-    if (px && !row->width_said) row->spec.width_px = px;
-    if (px && !row->height_said) row->spec.height_px = px;
-    return rc;
 }
 
 static void on_away(void *ctx, bool away)

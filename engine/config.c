@@ -264,6 +264,12 @@ static void vae_options(struct reader *r, int n_levels)
         (void)word_of(r, json_array_get(types, i), "up_block_types", true, "UpDecoderBlock2D");
 }
 
+/* A wish about a default is no reason to fail: whatever cannot be used is no wish. */
+static int own_size(const json_t *px)
+{
+    return json_is_integer(px) && json_integer_value(px) > 0 && json_integer_value(px) <= SAMPLE_MAX_PX ? (int)json_integer_value(px) : 0;
+}
+
 int config_vae(struct vae_conf *out, struct str json, const char *path, struct err *e)
 {
     struct vae_conf c = {0};
@@ -276,6 +282,7 @@ int config_vae(struct vae_conf *out, struct str json, const char *path, struct e
     c.n_groups = whole(&r, "norm_num_groups", 32, 1, 1024);
     c.latent_channels = whole(&r, "latent_channels", 0, 1, 256);
     (void)whole(&r, "out_channels", 3, 3, 3);
+    c.sample_px = own_size(get(r.root, "sample_size"));
     c.scaling = (float)number(&r, "scaling_factor", 0, 1e-6, 1e6);
     c.shift = get(r.root, "shift_factor") ? (float)number(&r, "shift_factor", 0, -1e6, 1e6) : 0;
     c.post_quant = yes(&r, "use_post_quant_conv", true);

@@ -21,6 +21,7 @@
 
 #define CONFIG_BYTES_MAX (1u << 20) /* of one JSON file */
 #define VAE_LEVELS_MAX   6
+#define SAMPLE_MAX_PX    4096
 
 struct text_conf { /* text_encoder/config.json: Qwen3 */
     int    n_layers, hidden, n_heads, n_kv_heads, head_dim, ffn, vocab;
@@ -41,6 +42,7 @@ struct vae_conf {                             /* vae/config.json: AutoencoderKL,
     int   n_levels, channels[VAE_LEVELS_MAX]; /* block_out_channels; the decoder walks them from the last to the first */
     int   layers_per_block, n_groups, latent_channels;
     float scaling, shift;
+    int   sample_px;  /* the side of the pictures it was made for; 0: not said */
     bool  post_quant; /* a 1x1 convolution before conv_in */
 };
 

@@ -50,6 +50,7 @@ struct engine_profile { /* what the checkpoint is, and its defaults (MODEL.md s.
     char    name[32];   /* "turbo", "base" */
     int     n_steps;    /* forward passes */
     float   guidance, cfg_norm, cfg_trunc;
+    int     own_px;      /* side of the pictures it was made for: what to make when nobody says */
     int     multiple_px; /* width and height must be multiples of this (VAE scale x patch) */
     int     tokens_max;  /* prompt ids kept */
     uint8_t digest[32];  /* SHA-256 over configs, tokenizer and tensor headers: names the model cheaply */

@@ -8,6 +8,7 @@
 #include "engine/vae.h"
 
 #define BASE_SHIFT_FROM 4.5
+#define OWN_PX          1024 /* of the published models, when the VAE's config says nothing */
 
 void profile_of(const struct model_conf *c, struct engine_profile *out)
 {
@@ -19,5 +20,6 @@ void profile_of(const struct model_conf *c, struct engine_profile *out)
     out->cfg_norm = 0;
     out->cfg_trunc = 1;
     out->multiple_px = vae_scale(&c->vae) * c->dit.patch;
+    out->own_px = c->vae.sample_px && c->vae.sample_px % out->multiple_px == 0 ? c->vae.sample_px : OWN_PX / out->multiple_px * out->multiple_px;
     out->tokens_max = PROMPT_TOKENS_MAX;
 }

@@ -31,7 +31,7 @@ struct rng {
 struct spec {
     struct str prompt, negative; /* UTF-8, 0..PROMPT_MAX_BYTES */
     struct str model;            /* a name that workers announce; empty = the farm's default */
-    int32_t    width_px, height_px;
+    int32_t    width_px, height_px; /* 0: the model's own */
     int32_t    steps;            /* forward passes, 1..STEPS_MAX; 0 = the profile's default */
     float      guidance;         /* diffusers convention (0 = off); < 0 = the profile's default */
     float      cfg_norm;         /* 0 = off; < 0 = the profile's default */

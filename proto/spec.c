@@ -26,13 +26,13 @@ void spec_init(struct spec *s)
 {
     memset(s, 0, sizeof *s);
     s->prompt = s->negative = s->model = str_of("");
-    s->width_px = s->height_px = 1024;
     s->guidance = s->cfg_norm = s->cfg_trunc = -1.0f;
     s->rng = (struct rng){RNG_TORCH_CUDA, RNG_H100_THREADS};
 }
 
 static int side_check(int32_t px, const char *what, struct err *e)
 {
+    if (px == 0) return 0; /* the model's own */
     if (px < PX_MIN || px > PX_MAX)
         return err_set(e, ERR_ARG, "%s %" PRId32 " is out of range: %d to %d pixels, in multiples of %d", what, px, PX_MIN, PX_MAX,
                        PX_MULTIPLE);

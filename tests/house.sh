@@ -29,7 +29,7 @@ rows() {
     word 'nccl'                                                       kernels/cuda/link.c
     word 'png_(struct|create|info|read_|set_|get_|destroy)|include <png' base/png.c
     word 'dnnl_|include .*dnnl'                                       kernels/cpu/
-    word 'json_|include <jansson'                                     engine/safetensors.c engine/vocab.c engine/config.c client/batch*.c client/report*.c client/args*.c client/print*.c client/native.c gateway/ tools/
+    word 'json_|include <jansson'                                     engine/safetensors.c engine/vocab.c engine/config.c client/batch*.c client/report*.c client/args*.c client/print*.c gateway/ tools/
     word 'clock_gettime|gettimeofday|time *\(NULL|localtime|gmtime'   base/clock.c
     word 'sodium|crypto_|getrandom'                                   base/hash.c
     word 'pcre2_|utf8proc_|include <(pcre2|utf8proc)'                 engine/tokenizer*.c

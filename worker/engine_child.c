@@ -160,7 +160,7 @@ static int open_engine(struct engine_child *c, char **argv, struct err *e)
 
 static void say_opened(struct engine_child *c)
 {
-    struct link_model m = {.steps = c->profile->n_steps, .guidance = c->profile->guidance};
+    struct link_model m = {.steps = c->profile->n_steps, .own_px = c->profile->own_px, .guidance = c->profile->guidance};
     struct link_head  h = {.kind = LINK_OPENED};
 
     memcpy(m.profile, c->profile->name, sizeof m.profile);

@@ -45,7 +45,7 @@ struct link_head {
 
 struct link_model { /* payload of OPENED */
     char    profile[32], device[16], about[256];
-    int32_t steps;
+    int32_t steps, own_px;
     float   guidance;
     uint8_t digest[32];
 };

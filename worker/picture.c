@@ -61,6 +61,8 @@ static void resolve(struct picture *p, const struct engine_profile *profile)
 {
     struct spec *s = &p->spec;
 
+    if (s->width_px == 0) s->width_px = profile->own_px;
+    if (s->height_px == 0) s->height_px = profile->own_px;
     if (s->steps == 0) s->steps = profile->n_steps;
     if (s->guidance < 0) s->guidance = profile->guidance;
     if (s->cfg_norm < 0) s->cfg_norm = profile->cfg_norm;

@@ -74,6 +74,7 @@ int work_take(struct works *w, const struct lease *l, int64_t now_ms, struct wor
     k->width_px = l->spec.width_px;
     k->height_px = l->spec.height_px;
     k->steps = (uint32_t)l->spec.steps;
+    k->budget_ms = l->budget_ms;
     k->stage = STAGE_WAITING;
     k->moved_ms = now_ms;
     *out = k;

@@ -24,6 +24,7 @@ struct work {
     uint32_t        index;
     int32_t         width_px, height_px;
     struct buf      item;      /* the spec, as the engine child takes it */
+    uint32_t        budget_ms; /* without progress in the engine: then the broker gives it to another */
     bool            canceled;
     int             n_innocent; /* how often its engine died under it of something else */
     enum stage      stage;

@@ -45,6 +45,8 @@ void worker_feed(struct worker *w, int64_t now_ms)
     struct err   e = {0};
 
     if (!k || w->draining || w->child.state != CHILD_READY) return;
+    if (k->width_px == 0) k->width_px = w->child.model.own_px; /* as the engine resolves it */
+    if (k->height_px == 0) k->height_px = w->child.model.own_px;
     if (child_task(&w->child, k->task, k->epoch, buf_str(&k->item), (int64_t)k->width_px * k->height_px, now_ms, &e)) {
         log_warn("engine_task", "task=%" PRIu64 " why=\"%s\"", k->task, e.text); /* it is dying: it waits for the next one */
         return;
@@ -194,6 +196,16 @@ static void drain(struct worker *w, int64_t now)
     if (n_left == 0 || now >= w->drain_until_ms + DRAIN_MORE_MS || (late && !session_is_up(w))) loop_stop(w->loop);
 }
 
+/* The broker has given such a lease to another worker, or will: nobody waits for this one. */
+static void over_budget(struct worker *w, int64_t now)
+{
+    for (size_t i = 0; i < LEASES_MAX; i++) {
+        struct work *k = &w->works.row[i];
+
+        if (work_in_engine(k) && now - k->moved_ms > k->budget_ms) session_release(w, k, "no progress within the lease's time");
+    }
+}
+
 static void on_tick(void *ctx, int64_t now)
 {
     struct worker *w = ctx;
@@ -205,6 +217,7 @@ static void on_tick(void *ctx, int64_t now)
     }
     w->tick_ms = now;
     child_tick(&w->child, now);
+    over_budget(w, now);
     session_tick(w, now);
     if (w->draining) drain(w, now);
 }

@@ -298,7 +298,7 @@ UNUSED static struct msg actor_beat(struct actor *a, const struct lease *l, size
 
 UNUSED static struct offer offer_of(const struct lease *l, struct str image, struct str latents)
 {
-    struct offer o = {.task = l->task, .epoch = l->epoch, .width_px = l->spec.width_px, .height_px = l->spec.height_px, .took_ms = 10, .n_parts = latents.len ? 2 : 1};
+    struct offer o = {.task = l->task, .epoch = l->epoch, .width_px = l->spec.width_px ? l->spec.width_px : 64, .height_px = l->spec.height_px ? l->spec.height_px : 64, .took_ms = 10, .n_parts = latents.len ? 2 : 1};
 
     o.part[0] = (struct part){.kind = PART_IMAGE, .size_bytes = image.len};
     sha256_of(image.at, image.len, o.part[0].sha256);

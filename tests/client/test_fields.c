@@ -11,7 +11,6 @@
 
 #include "base/file.h"
 #include "client/fields.h"
-#include "client/native.h"
 #include "client/print.h"
 #include "client/suggest.h"
 
@@ -102,38 +101,6 @@ static void spans_and_safe_text(void **state)
     buf_release(&b);
 }
 
-/* A folder whose vae/config.json is this text. */
-static int32_t native_of(const char *config)
-{
-    char    dir[256], vae[300], path[320];
-    int32_t px;
-
-    assert_int_equal(file_temp_folder("zfarm-test", dir, sizeof dir, NULL), 0);
-    snprintf(vae, sizeof vae, "%s/vae", dir);
-    snprintf(path, sizeof path, "%s/config.json", vae);
-    assert_int_equal(file_make_folder(vae, NULL), 0);
-    assert_int_equal(file_write(path, config, strlen(config), FILE_NEW, NULL), 0);
-    px = native_size_px(dir);
-    file_remove_tree(dir, NULL);
-    return px;
-}
-
-static void native_sizes(void **state)
-{
-    (void)state;
-    assert_int_equal(native_of("{\"sample_size\": 256}"), 256);
-    assert_int_equal(native_of("{\"sample_size\": 1024, \"x\": null}"), 1024);
-    assert_int_equal(native_of("{}"), 0);
-    assert_int_equal(native_of(""), 0);
-    assert_int_equal(native_of("[256]"), 0);
-    assert_int_equal(native_of("{\"sample_size\": \"256\"}"), 0);
-    assert_int_equal(native_of("{\"sample_size\": 250}"), 0);
-    assert_int_equal(native_of("{\"sample_size\": -256}"), 0);
-    assert_int_equal(native_of("{\"sample_size\": 4294967552}"), 0); /* 2^32 + 256 */
-    assert_int_equal(native_of("{\"sample_size\": 256"), 0);
-    assert_int_equal(native_size_px("/nowhere"), 0);
-}
-
 static void sizes_that_were_said(void **state)
 {
     struct row r;
@@ -142,14 +109,14 @@ static void sizes_that_were_said(void **state)
     (void)state;
     row_init(&r);
     assert_int_equal(field_set(&r, str_of("width"), str_of("100"), &e), ERR_ARG);
-    assert_false(r.width_said || r.height_said);
+    assert_int_equal(field_set(&r, str_of("width"), str_of("0"), &e), ERR_ARG); /* who wants the model's own says nothing */
     assert_int_equal(field_set(&r, str_of("height"), str_of("96"), &e), 0);
-    assert_true(!r.width_said && r.height_said);
+    assert_true(r.spec.width_px == 0 && r.spec.height_px == 96); /* 0: the model's own */
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(file_names), cmocka_unit_test(labels), cmocka_unit_test(suggestions), cmocka_unit_test(native_sizes), cmocka_unit_test(sizes_that_were_said),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(file_names), cmocka_unit_test(labels), cmocka_unit_test(suggestions), cmocka_unit_test(sizes_that_were_said),
                                        cmocka_unit_test(spans_and_safe_text)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

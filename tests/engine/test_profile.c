@@ -28,8 +28,23 @@ static void hint_then_shift(void **state)
     }
 }
 
+/* The size that the VAE's config speaks of, where a picture can have it; else the published models'. */
+static void own_size(void **state)
+{
+    static const struct { int sample_px, patch, own_px; } rows[] = {
+        { 1024, 2, 1024 }, { 256, 2, 256 }, { 0, 2, 1024 }, { 250, 2, 1024 }, { 32, 2, 32 }, { 0, 3, 1008 },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct model_conf     c = { .dit = { .patch = rows[i].patch }, .vae = { .n_levels = 4, .sample_px = rows[i].sample_px }, .schedule = { .shift = 3 } };
+        struct engine_profile p = { .name = "" };
+        profile_of(&c, &p);
+        assert_int_equal(p.own_px, rows[i].own_px);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(hint_then_shift) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(hint_then_shift), cmocka_unit_test(own_size) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

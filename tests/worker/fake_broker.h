@@ -191,4 +191,92 @@ static void lease(struct fake *f, uint64_t task, const char *prompt, int steps, 
     tell(f, m);
 }
 
+/* Answers an OFFER with so little credit that it is granted anew again and again; gives back the bytes. */
+static void upload(struct fake *f, const struct msg *offer, uint64_t credit, struct buf out[PARTS_MAX])
+{
+    struct msg ok = {.kind = MSG_OFFER_OK, .correlation = offer->correlation,
+                     .offer_ok = {.task = offer->offer.task, .verdict = OFFER_UPLOAD, .transfer = {31, 32}, .credit_bytes = credit}};
+
+    tell(f, ok);
+    for (size_t p = 0; p < offer->offer.n_parts; p++) {
+        uint64_t left = p ? 0 : credit;
+        uint8_t  sha[32];
+        bool     last = false;
+
+        buf_init(&out[p], PART_MAX_BYTES);
+        while (!last) {
+            struct msg m;
+
+            if (left == 0) tell(f, (struct msg){.kind = MSG_CREDIT, .credit = {31 + p, left = credit}});
+            m = expect(f, MSG_CHUNK);
+            assert_int_equal(m.chunk.transfer, 31 + p);
+            assert_int_equal(m.chunk.offset, out[p].len);
+            assert_true(m.chunk.bytes.len <= left);
+            left -= m.chunk.bytes.len;
+            buf_put(&out[p], m.chunk.bytes.at, m.chunk.bytes.len);
+            last = m.chunk.last;
+        }
+        assert_int_equal(out[p].len, offer->offer.part[p].size_bytes);
+        sha256_of(out[p].at, out[p].len, sha);
+        assert_memory_equal(sha, offer->offer.part[p].sha256, 32);
+    }
+    tell(f, (struct msg){.kind = MSG_RESULT_OK, .result_ok = {offer->offer.task, offer->offer.epoch}});
+}
+
+static void finish(struct fake *f, uint64_t task)
+{
+    struct buf out[PARTS_MAX] = {0};
+    struct msg offer = expect(f, MSG_OFFER);
+
+    assert_int_equal(offer.offer.task, task);
+    upload(f, &offer, WINDOW_CHUNKS * CHUNK_MAX_BYTES, out);
+    buf_release(&out[0]);
+    buf_release(&out[1]);
+}
+
+static pid_t engine_pid(struct fake *f)
+{
+    char  path[64];
+    FILE *file;
+    int   pid = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)f->pid, (int)f->pid);
+    file = fopen(path, "r");
+    assert_non_null(file);
+    if (fscanf(file, "%d", &pid) != 1) pid = 0;
+    fclose(file);
+    return pid;
+}
+
+static void wait_step(struct fake *f, uint64_t task, uint32_t step)
+{
+    for (int64_t until = now_ms() + WAIT_MS; now_ms() < until;) {
+        expect_for(f, (enum msg_kind)0, 20);
+        for (size_t i = 0; i < f->n_progress; i++)
+            if (f->progress[i].task == task && f->progress[i].stage == STAGE_DENOISE && f->progress[i].step >= step) return;
+    }
+    fail_msg("no progress of %zu tasks: stage %s step %u", f->n_progress, stage_name(f->progress[0].stage), f->progress[0].step);
+}
+
+/* The next beats say that nothing is held any more. */
+static void quiet(struct fake *f)
+{
+    f->n_progress = 1;
+    for (int64_t until = now_ms() + WAIT_MS; f->n_progress && now_ms() < until;) expect_for(f, (enum msg_kind)0, 20);
+    assert_int_equal(f->n_progress, 0);
+}
+
+static struct msg expect_failed(struct fake *f, uint64_t task, enum fail_class why, const char *says)
+{
+    struct msg m = expect(f, MSG_FAILED);
+    char       text[600];
+
+    snprintf(text, sizeof text, "%.*s", (int)m.failed.text.len, m.failed.text.at);
+    assert_int_equal(m.failed.task, task);
+    assert_int_equal(m.failed.epoch, task + 100);
+    if (m.failed.why != why || !strstr(text, says)) fail_msg("class %d: %s", (int)m.failed.why, text);
+    tell(f, (struct msg){.kind = MSG_FAILED_OK, .correlation = m.correlation, .failed_ok = {task, task + 100}});
+    return m;
+}
+
 #endif

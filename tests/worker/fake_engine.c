@@ -34,7 +34,7 @@ int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
     if (o->model_dir[0] == '/' && access(o->model_dir, F_OK)) return err_set(e, ERR_IO, "there is no model folder %s", o->model_dir);
     if (!strcmp(o->model_dir, "crashes")) abort();
     g = calloc(1, sizeof *g);
-    g->profile = (struct engine_profile){.name = "fake", .n_steps = 4, .guidance = 0, .cfg_norm = 0, .cfg_trunc = 1, .multiple_px = 16,
+    g->profile = (struct engine_profile){.name = "fake", .n_steps = 4, .guidance = 0, .cfg_norm = 0, .cfg_trunc = 1, .multiple_px = 16, .own_px = 96,
                                          .tokens_max = 512, .digest = {1, 2, 3}, .device = "cuda:0", .about = "a fake engine"};
     snprintf(other, sizeof other, "%s/other", o->model_dir);
     if (access(other, F_OK) == 0) g->profile.digest[0] = 9;

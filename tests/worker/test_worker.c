@@ -22,49 +22,6 @@
 #include "worker/engine_child.h"
 #include "worker/worker.h"
 
-/* Answers an OFFER with so little credit that it is granted anew again and again; gives back the bytes. */
-static void upload(struct fake *f, const struct msg *offer, uint64_t credit, struct buf out[PARTS_MAX])
-{
-    struct msg ok = {.kind = MSG_OFFER_OK, .correlation = offer->correlation,
-                     .offer_ok = {.task = offer->offer.task, .verdict = OFFER_UPLOAD, .transfer = {31, 32}, .credit_bytes = credit}};
-
-    tell(f, ok);
-    for (size_t p = 0; p < offer->offer.n_parts; p++) {
-        uint64_t left = p ? 0 : credit;
-        uint8_t  sha[32];
-        bool     last = false;
-
-        buf_init(&out[p], PART_MAX_BYTES);
-        while (!last) {
-            struct msg m;
-
-            if (left == 0) tell(f, (struct msg){.kind = MSG_CREDIT, .credit = {31 + p, left = credit}});
-            m = expect(f, MSG_CHUNK);
-            assert_int_equal(m.chunk.transfer, 31 + p);
-            assert_int_equal(m.chunk.offset, out[p].len);
-            assert_true(m.chunk.bytes.len <= left);
-            left -= m.chunk.bytes.len;
-            buf_put(&out[p], m.chunk.bytes.at, m.chunk.bytes.len);
-            last = m.chunk.last;
-        }
-        assert_int_equal(out[p].len, offer->offer.part[p].size_bytes);
-        sha256_of(out[p].at, out[p].len, sha);
-        assert_memory_equal(sha, offer->offer.part[p].sha256, 32);
-    }
-    tell(f, (struct msg){.kind = MSG_RESULT_OK, .result_ok = {offer->offer.task, offer->offer.epoch}});
-}
-
-static void finish(struct fake *f, uint64_t task)
-{
-    struct buf out[PARTS_MAX] = {0};
-    struct msg offer = expect(f, MSG_OFFER);
-
-    assert_int_equal(offer.offer.task, task);
-    upload(f, &offer, WINDOW_CHUNKS * CHUNK_MAX_BYTES, out);
-    buf_release(&out[0]);
-    buf_release(&out[1]);
-}
-
 static void hello(void **state)
 {
     struct fake *f = *state;
@@ -124,156 +81,34 @@ static void result_with_small_credit(void **state)
     }
 }
 
-static pid_t engine_pid(struct fake *f)
+/* A spec that leaves the size open: the model's own, and the picture says it. */
+static void own_size(void **state)
 {
-    char  path[64];
-    FILE *file;
-    int   pid = 0;
-
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)f->pid, (int)f->pid);
-    file = fopen(path, "r");
-    assert_non_null(file);
-    if (fscanf(file, "%d", &pid) != 1) pid = 0;
-    fclose(file);
-    return pid;
-}
-
-static void wait_step(struct fake *f, uint64_t task, uint32_t step)
-{
-    for (int64_t until = now_ms() + WAIT_MS; now_ms() < until;) {
-        expect_for(f, (enum msg_kind)0, 20);
-        for (size_t i = 0; i < f->n_progress; i++)
-            if (f->progress[i].task == task && f->progress[i].stage == STAGE_DENOISE && f->progress[i].step >= step) return;
-    }
-    fail_msg("no progress of %zu tasks: stage %s step %u", f->n_progress, stage_name(f->progress[0].stage), f->progress[0].step);
-}
-
-/* The next beats say that nothing is held any more. */
-static void quiet(struct fake *f)
-{
-    f->n_progress = 1;
-    for (int64_t until = now_ms() + WAIT_MS; f->n_progress && now_ms() < until;) expect_for(f, (enum msg_kind)0, 20);
-    assert_int_equal(f->n_progress, 0);
-}
-
-static struct msg expect_failed(struct fake *f, uint64_t task, enum fail_class why, const char *says)
-{
-    struct msg m = expect(f, MSG_FAILED);
-    char       text[600];
-
-    snprintf(text, sizeof text, "%.*s", (int)m.failed.text.len, m.failed.text.at);
-    assert_int_equal(m.failed.task, task);
-    assert_int_equal(m.failed.epoch, task + 100);
-    if (m.failed.why != why || !strstr(text, says)) fail_msg("class %d: %s", (int)m.failed.why, text);
-    tell(f, (struct msg){.kind = MSG_FAILED_OK, .correlation = m.correlation, .failed_ok = {task, task + 100}});
-    return m;
-}
-
-/* The engine is killed in the middle: the task it made is failed, the one that waited is made by the next engine. */
-static void engine_killed(void **state)
-{
-    struct fake *f = *state;
-    pid_t        before;
+    struct fake    *f = *state;
+    struct buf      out[PARTS_MAX] = {0};
+    struct png_text text[4];
+    struct image    img = {0};
+    size_t          n_text = 4;
+    struct msg      m = {.kind = MSG_LEASE, .lease = {.task = 4, .epoch = 104, .job = 1, .budget_ms = 60000}};
+    struct err      e = {0};
 
     start_worker(f, "turbo");
     welcome(f, NULL, 0);
-    lease(f, 1, "slow", 200, false);
-    lease(f, 2, "a dog", 3, false);
-    wait_step(f, 1, 2);
-    assert_int_equal(f->n_progress, 2);
-    before = engine_pid(f);
-    assert_true(before > 0);
-    kill(before, SIGKILL);
-    assert_int_equal(expect(f, MSG_READY).ready.capacity, 0);
-    expect_failed(f, 1, FAIL_CRASHED, "engine ended by signal 9 in stage denoise step");
-    assert_int_equal(expect(f, MSG_READY).ready.capacity, 2);
-    finish(f, 2);
-    assert_true(engine_pid(f) != before);
-    for (int64_t until = now_ms() + WAIT_MS; f->restarts == 0 && now_ms() < until;) expect_for(f, (enum msg_kind)0, 20);
-    assert_int_equal(f->restarts, 1);
-}
-
-/* A picture so large that writing it takes seconds: meanwhile the next one is made, and its engine may die of either. */
-static void lease_large(struct fake *f, uint64_t task, const char *prompt)
-{
-    struct msg m = {.kind = MSG_LEASE, .lease = {.task = task, .epoch = task + 100, .job = 1, .budget_ms = 60000}};
-
     spec_init(&m.lease.spec);
-    m.lease.spec.prompt = str_of(prompt);
-    m.lease.spec.width_px = m.lease.spec.height_px = 4000;
-    m.lease.spec.steps = 1;
+    m.lease.spec.prompt = str_of("a cat");
+    m.lease.spec.height_px = 64;
     tell(f, m);
-}
-
-static void written_while_the_next_is_made(void **state)
-{
-    struct fake *f = *state;
-
-    start_worker(f, "turbo");
-    welcome(f, NULL, 0);
-    assert_int_equal(expect(f, MSG_READY).ready.capacity, 2);
-    lease_large(f, 1, "a large one");
-    assert_int_equal(expect(f, MSG_READY).ready.capacity, 3); /* it has left the device */
-    lease(f, 2, "slow", 200, false);
-    wait_step(f, 2, 1);
-    kill(engine_pid(f), SIGKILL); /* of no known cause: the one on the device is to blame, the other is made again */
-    expect_failed(f, 2, FAIL_CRASHED, "engine ended by signal 9 in stage denoise step");
-    finish(f, 1);
-    quiet(f);
-}
-
-/* The writing thread crashes: its own task is to blame, not the one on the device. */
-static void torn_while_the_next_is_made(void **state)
-{
-    struct fake *f = *state;
-    struct msg   offer;
-
-    start_worker(f, "turbo");
-    welcome(f, NULL, 0);
-    lease_large(f, 1, "a large one"); /* the writer is at this when the torn one comes */
-    lease(f, 2, "torn", 1, false);
-    lease(f, 3, "slow", 100, false);
-    wait_step(f, 3, 1);
-    offer = expect(f, MSG_OFFER);
-    assert_int_equal(offer.offer.task, 1);
-    expect_failed(f, 2, FAIL_CRASHED, "engine ended by signal 11 writing a picture");
-    tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = offer.correlation, .offer_ok = {.task = 1, .verdict = OFFER_HAVE}});
-    finish(f, 3);
-    quiet(f);
-}
-
-static void failures(void **state)
-{
-    struct fake *f = *state;
-    struct msg   m;
-
-    f->patience_ms = 3000;
-    start_worker(f, "turbo");
-    welcome(f, NULL, 0);
-    lease(f, 1, "crash", 4, false);
-    expect_failed(f, 1, FAIL_CRASHED, "engine ended by signal 6 in stage denoise step 1");
-    lease(f, 2, "nan", 4, false);
-    expect_failed(f, 2, FAIL_NAN, "not finite");
-    lease(f, 3, "oom", 4, false);
-    expect_failed(f, 3, FAIL_OOM, "90 GiB");
-    lease(f, 4, "device", 4, false);
-    expect_failed(f, 4, FAIL_CRASHED, "illegal address");
-    lease(f, 5, "hang", 4, false);
-    expect_failed(f, 5, FAIL_STUCK, "engine did not move");
-    lease(f, 9, "cut", 4, false); /* its engine would fail every task from now on */
-    expect_failed(f, 9, FAIL_CRASHED, "was cut while in use");
-    lease(f, 6, "a cat", 4, false);
-    finish(f, 6);
-    assert_int_equal(f->restarts, 4); /* crash, device, hang, cut */
-    m = (struct msg){.kind = MSG_LEASE, .lease = {.task = 7, .epoch = 107, .job = 1, .budget_ms = 1}};
-    spec_init(&m.lease.spec);
-    m.lease.spec.width_px = 4096;
-    tell(f, m);
-    expect_failed(f, 7, FAIL_INVALID, "too much for a fake");
-    m.lease.task = 8;
-    m.lease.spec.model = str_of("other");
-    tell(f, m);
-    assert_int_equal(expect(f, MSG_RELEASE).release.task, 8);
+    m = expect(f, MSG_OFFER);
+    assert_int_equal(m.offer.width_px, 96);
+    assert_int_equal(m.offer.height_px, 64);
+    upload(f, &m, CHUNK_MAX_BYTES, out);
+    if (png_read(buf_str(&out[0]), &img, text, &n_text, &e)) fail_msg("%s", e.text);
+    assert_true(img.width_px == 96 && img.height_px == 64);
+    assert_non_null(strstr(text[0].value.at, "Size: 96x64"));
+    assert_non_null(strstr(text[1].value.at, "\"width\": 96, \"height\": 64"));
+    png_texts_free(text, n_text);
+    image_free(&img);
+    buf_release(&out[0]);
 }
 
 /* What has not begun is given back when it is called for; what runs is not, nor what was leased anew. */
@@ -293,62 +128,6 @@ static void recall(void **state)
     m = expect(f, MSG_RELEASE);
     assert_int_equal(m.release.task, 2);
     assert_int_equal(m.release.epoch, 102);
-    finish(f, 1);
-}
-
-/* The model's folder goes away: the engine cannot start again, and what waits here goes to others. It comes back: so does the worker, and
- * when it is another model by then, the broker hears of it. */
-static void model_goes_away(void **state)
-{
-    struct fake *f = *state;
-    char         model[64], other[80];
-    struct msg   m;
-
-    snprintf(model, sizeof model, "%s/model", f->folder);
-    snprintf(other, sizeof other, "%s/other", model);
-    assert_int_equal(mkdir(model, 0700), 0);
-    start_worker(f, model);
-    assert_int_equal(welcome(f, NULL, 0).hello.model[0].digest[0], 1);
-    lease(f, 1, "slow", 200, false);
-    lease(f, 2, "a dog", 3, false);
-    wait_step(f, 1, 2);
-    assert_int_equal(rmdir(model), 0);
-    kill(engine_pid(f), SIGBUS);
-    expect_failed(f, 1, FAIL_CRASHED, "a file of the model was cut");
-    m = expect(f, MSG_RELEASE);
-    assert_int_equal(m.release.task, 2);
-    assert_true(str_is(m.release.why, "the engine does not start again"));
-    assert_int_equal(mkdir(model, 0700), 0);
-    assert_int_equal(expect(f, MSG_READY).ready.capacity, 2); /* the same again: no new session */
-    assert_int_equal(mkdir(other, 0700), 0);
-    kill(engine_pid(f), SIGKILL);
-    m = welcome(f, NULL, 0);
-    assert_int_equal(m.hello.model[0].digest[0], 9);
-    assert_int_equal(m.hello.capacity, 2);
-    lease(f, 3, "a cat", 3, false);
-    finish(f, 3);
-    assert_int_equal(rmdir(other), 0);
-    assert_int_equal(rmdir(model), 0);
-}
-
-/* Supervisor and engine are frozen together for longer than the watchdog's patience: nobody was stuck. */
-static void frozen(void **state)
-{
-    struct fake *f = *state;
-    pid_t        engine;
-
-    f->patience_ms = 2000;
-    start_worker(f, "turbo");
-    welcome(f, NULL, 0);
-    lease(f, 1, "slow", 20, false);
-    wait_step(f, 1, 2);
-    engine = engine_pid(f);
-    kill(engine, SIGSTOP);
-    kill(f->pid, SIGSTOP);
-    usleep(3000000);
-    kill(f->pid, SIGCONT);
-    usleep(150000);
-    kill(engine, SIGCONT);
     finish(f, 1);
 }
 
@@ -519,21 +298,6 @@ static void second_signal(void **state)
     assert_int_equal(kill(engine, 0), -1); /* no engine is left behind */
 }
 
-/* The supervisor is killed: its engine does not outlive it. */
-static void supervisor_killed(void **state)
-{
-    struct fake *f = *state;
-    pid_t        engine;
-
-    start_worker(f, "turbo");
-    welcome(f, NULL, 0);
-    engine = engine_pid(f);
-    kill(f->pid, SIGKILL);
-    assert_int_equal(worker_status(f), 1000 + SIGKILL);
-    for (int64_t until = now_ms() + WAIT_MS; kill(engine, 0) == 0 && now_ms() < until;) usleep(10000);
-    assert_int_equal(kill(engine, 0), -1);
-}
-
 static void model_does_not_open(void **state)
 {
     struct fake *f = *state;
@@ -559,9 +323,9 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-        T(hello), T(result_with_small_credit), T(engine_killed), T(written_while_the_next_is_made), T(torn_while_the_next_is_made), T(failures), T(recall), T(model_goes_away), T(frozen),
+        T(hello), T(result_with_small_credit), T(own_size), T(recall),
         T(failed_ok_of_an_older_lease), T(cancel), T(broker_vanishes), T(unknown_session), T(small_results_ride),
-        T(drain), T(drain_too_long), T(second_signal), T(supervisor_killed), T(model_does_not_open), T(version_refused),
+        T(drain), T(drain_too_long), T(second_signal), T(model_does_not_open), T(version_refused),
     };
 
     if (engine_child_is(argc, argv)) return engine_child_main(argc, argv);
