@@ -98,7 +98,9 @@ static void misfits(const struct broker *b, const struct lane *l, int64_t now_ms
 
     if (!t) return;
     if (dispatch_denied(&b->roster, dispatch_model(l, &b->roster), px, now_ms)) {
-        snprintf(text, cap, "every worker ran out of memory for pictures of %" PRId64 " pixels lately", px);
+        if (t->lot->width_px && t->lot->height_px)
+            snprintf(text, cap, "every worker ran out of memory for %dx%d lately", t->lot->width_px, t->lot->height_px);
+        else snprintf(text, cap, "every worker ran out of memory for pictures of the model's own size lately");
     } else if (t->avoid && (w = roster_by_id(&b->roster, t->avoid)) && worker_free(w, now_ms)) {
         snprintf(text, cap, "its next attempt waits for another worker than %s, where it failed", w->name);
     }
