@@ -28,7 +28,7 @@
 #define BACKLOG            1024
 #define FILES_WISHED       65536
 #define FILES_MIN          64
-#define BROKEN_MAX         5 /* handshakes that break off, one after the other: it will not get better */
+#define BROKEN_MAX         40 /* handshakes that break off, one after the other, some 5 s: it will not get better. Fewer may be a crowd at the door (crowd.h) */
 #define ROUTE_BYTES        5 /* what ROUTER gives: a zero and a counter */
 
 static void *context; /* one per process, made by the first peer */

@@ -44,7 +44,7 @@ bool           peer_keyed(const struct peer *p);
 const uint8_t *peer_user(const struct peer *p);
 /* Of who connected by tcp://, and hears nothing. 0: nothing is known against it. ERR_STATE: it was turned away, and this socket will not come
  * in any more: the sentence says what to do about keys. ERR_BUSY: the last handshake broke off; it goes on trying.
- * (A listener that wants keys may hang up on who has none before it says why: then it is ERR_BUSY a few times, and ERR_STATE.) */
+ * (A listener that wants keys may hang up on who has none before it says why: then it is ERR_BUSY for some seconds, and ERR_STATE.) */
 int      peer_refused(struct peer *p, struct err *e);
 uint64_t peer_n_refused(struct peer *p); /* of a tcp listener: handshakes that came to nothing, since it listens */
 /* Waits up to timeout_ms for input (a client without a loop). 1: readable, 0: time-out, <0: ERR_*. Interrupted by a signal: 0. */

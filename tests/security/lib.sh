@@ -5,6 +5,7 @@
 unset ZFARM_KEY ZFARM_KEYS
 FULL=${ZFARM_FULL:-0}
 K=$T/keys
+ASAN=$(ldd "$BIN/zfarm-broker" | grep -c libasan) # its memory is not the broker's
 
 keys_up() { # a folder of keys: alice and bob are clients, gpu is a worker, boss an admin
     zfarm-keys init "$K" > "$T/keys.log" || die "zfarm-keys init"
