@@ -279,35 +279,49 @@ bool dispatch_hedge(const struct roster *r, const struct rates *rates, int64_t n
     return false;
 }
 
-/* Urgent shares that wait and have nothing running yet. */
-static size_t first_waits(const struct queue *q)
+/* May what waits at a worker, of share v, be called back for s, when n_out were called back already and have not come? For somebody's first urgent
+ * image, what is less urgent; in one class, while v still holds more than s when one has gone over. */
+static bool gives_way(const struct share *v, const struct share *s, uint64_t n_out)
 {
-    size_t              n = 0;
-    const struct share *s;
+    if (v->key.job_class != s->key.job_class) return s->key.job_class == CLASS_INTERACTIVE && !s->n_running && !n_out;
+    return v != s && v->n_running >= s->n_running + 2 * n_out + 2;
+}
 
-    DL_FOREACH(q->of[CLASS_INTERACTIVE].share, s)
-        n += s->key.job_class == CLASS_INTERACTIVE && !s->n_running && !tenant_full(s->tenant);
+/* Leases called back that may still come, of those that s waits for. */
+static uint64_t n_called(const struct roster *r, int64_t now_ms)
+{
+    const struct worker *w;
+    const struct grant  *g;
+    uint64_t             n = 0;
+
+    DL_FOREACH(r->worker, w)
+    DL_FOREACH(w->grant, g) n += g->task && g->recalled_ms && !g->begun_ms && now_ms - g->recalled_ms < RECALL_ANSWER_MS;
     return n;
 }
 
 struct grant *dispatch_recall(const struct queue *q, const struct roster *r, int64_t now_ms)
 {
-    size_t         wanted = first_waits(q), n_out = 0;
     struct worker *w;
     struct grant  *g, *best = NULL;
+    uint64_t       n_out;
 
-    if (!wanted) return NULL;
-    DL_FOREACH(r->worker, w)
-    DL_FOREACH(w->grant, g)
-    {
-        const struct share *s = g->task ? task_job(g->task)->share : NULL;
+    if (!queue_first(q)) return NULL;
+    n_out = n_called(r, now_ms);
+    for (int c = CLASS_INTERACTIVE; c <= CLASS_BULK && !best; c++) {
+        const struct share *s = q->of[c].share; /* whose turn is next in it: what comes back would be its */
 
-        if (!s) continue;
-        n_out += g->recalled_ms && !g->begun_ms && now_ms - g->recalled_ms < RECALL_ANSWER_MS;
-        if (g->begun_ms || !g->sent || g->recalled_ms || g->task->recalled || s->key.job_class == CLASS_INTERACTIVE || !at_work(w)) continue;
-        if (!best || s->key.job_class > task_job(best->task)->share->key.job_class) best = g; /* bulk before normal */
+        if (!s || s->level != s->key.job_class || tenant_full(s->tenant)) continue;
+        DL_FOREACH(r->worker, w)
+        DL_FOREACH(w->grant, g)
+        {
+            const struct share *v = g->task ? task_job(g->task)->share : NULL;
+
+            if (!v || g->begun_ms || !g->sent || g->recalled_ms || g->task->recalled || g->task->hedge || !at_work(w) || !gives_way(v, s, n_out)) continue;
+            if (!worker_has(w, dispatch_model(s->lane, r))) continue;
+            if (!best || v->key.job_class > task_job(best->task)->share->key.job_class) best = g; /* bulk before normal */
+        }
     }
-    if (!best || n_out >= wanted) return NULL;
+    if (!best) return NULL;
     best->recalled_ms = now_ms;
     best->task->recalled = true;
     return best;

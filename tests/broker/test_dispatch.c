@@ -409,6 +409,41 @@ static void test_recall(void **state)
     pure_close(&p);
 }
 
+/* In one class: a newcomer gets his part of what has not begun, and not more; between equals nothing moves. */
+static void test_recall_for_an_equal(void **state)
+{
+    struct pure   p;
+    struct pair   pair;
+    struct spec   s = pure_spec(256, "");
+    struct grant *g;
+    int           n = 0;
+
+    (void)state;
+    pure_open(&p);
+    for (int i = 0; i < 4; i++) pure_worker(&p, 2, "turbo", NULL, 0);
+    pure_of(&p, 50, "a", CLASS_NORMAL, &s, 0);
+    while (pure_next(&p, 0, &pair)) pair.task->grant->begun_ms = pair.worker->n_held == 1;
+    pure_of(&p, 10, "b", CLASS_NORMAL, &s, 0);
+    for (int ended = 0; ended < 4; ended++) { /* with each that ends: a's turn, and b's by recall */
+        while ((g = dispatch_recall(&p.queue, &p.roster, 10))) {
+            struct task *t = g->task;
+
+            assert_true(g->begun_ms == 0 && !strcmp(task_job(t)->share->key.client, "a"));
+            pure_end(&p, t, TASK_QUEUED);
+            queue_push_front(&p.queue, t);
+            assert_true(pure_next(&p, 10, &pair));
+            assert_string_equal(task_job(pair.task)->share->key.client, "b");
+            n++;
+        }
+        pure_end(&p, p.roster.worker->grant->task, TASK_DONE);
+        assert_true(pure_next(&p, 10, &pair));
+        pair.task->grant->begun_ms = 1;
+    }
+    assert_in_range(n, 2, 4);
+    assert_in_range(task_job(&p.book.by_id->batch->task[0])->n[TASK_RUNNING], 4, 6); /* of eight */
+    pure_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -416,7 +451,7 @@ int main(void)
         cmocka_unit_test(test_no_head_of_line), cmocka_unit_test(test_least_loaded_then_fastest),
         cmocka_unit_test(test_batch),           cmocka_unit_test(test_solo),                      cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_out_of_memory),   cmocka_unit_test(test_hedge),                     cmocka_unit_test(test_hedge_ends),
-        cmocka_unit_test(test_recall),
+        cmocka_unit_test(test_recall),          cmocka_unit_test(test_recall_for_an_equal),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
