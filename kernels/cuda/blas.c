@@ -1,8 +1,11 @@
 /* blas.c - cublasLt, found when the program starts to use a GPU: without it the program runs all the same (gemm.cu).
  *
  * Row-major y[n,m] = x[n,k] w[m,k]^T is column-major Y[m,n] = op(W)[m,k] X[k,n]: W transposed when it is [m,k], as it is when [k,m].
- * A plan (descriptors and the chosen algorithm) is kept per shape, types, row distances and alignments; plan_make() is where an
- * algorithm is chosen: today the first of the library's own heuristic. Split sums are folded in F32 in a fixed order, never in 16 bits.
+ * A plan (descriptors and the chosen algorithm) is kept per shape, types, row distances and alignments. Split sums are folded in F32 in a
+ * fixed order, never in 16 bits.
+ * Which algorithm: the first of the library's own list, which is the same on every GPU of one kind, says what the bytes are. Of the others,
+ * one that splits sums alike and gives the very same bytes for the product at hand may take its place when it is faster there: a
+ * measurement decides about time, never about a result.
  * No TF32: F32 products are F32 throughout. */
 #include <cublasLt.h>
 #include <dlfcn.h>
@@ -15,10 +18,15 @@
 
 #define SPACE_BYTES ((size_t)32 << 20)
 #define PLANS       4096 /* slots of the table; emptied when three quarters are taken */
+#define CANDIDATES  12   /* asked for; the library names about 8 */
+#define ROUNDS      7    /* in which each candidate runs once, in turn: the clock wanders under load */
+#define GAIN        0.97 /* of the first one's median: what is not faster by more stays */
+#define WORTH_FLOPS 5e8  /* smaller products are not measured */
 
 #define TABLE(x)                                                                                                                    \
     x(Create) x(Destroy) x(Matmul) x(MatmulDescCreate) x(MatmulDescDestroy) x(MatmulDescSetAttribute) x(MatrixLayoutCreate)          \
-    x(MatrixLayoutDestroy) x(MatmulPreferenceCreate) x(MatmulPreferenceDestroy) x(MatmulPreferenceSetAttribute) x(MatmulAlgoGetHeuristic)
+    x(MatrixLayoutDestroy) x(MatmulPreferenceCreate) x(MatmulPreferenceDestroy) x(MatmulPreferenceSetAttribute) x(MatmulAlgoGetHeuristic)   \
+    x(MatmulAlgoConfigGetAttribute)
 
 struct key { /* compared as bytes: cleared before it is filled */
     int64_t n, m, k, ldx, ldw, ldy;
@@ -40,6 +48,7 @@ struct blas {
     void            *space;
     struct plan     *plan; /* [PLANS] */
     int              n_plans;
+    cudaEvent_t      begin, end; /* made at the first measurement */
 #define MEMBER(name) __typeof__(&cublasLt##name) name;
     TABLE(MEMBER)
 #undef MEMBER
@@ -114,6 +123,8 @@ void blas_close(struct blas *b)
         b->Destroy(b->handle);
     }
     if (b->space) cudaFree(b->space);
+    if (b->begin) cudaEventDestroy(b->begin);
+    if (b->end) cudaEventDestroy(b->end);
     free(b->plan);
     free(b); /* the library stays: it may be used by another device */
 }
@@ -167,14 +178,103 @@ static bool describe(struct blas *b, struct plan *p, const void *bias)
     return b->MatrixLayoutCreate(&p->y, out, (uint64_t)k->m, (uint64_t)k->n, k->ldy) == CUBLAS_STATUS_SUCCESS;
 }
 
-static bool choose(struct blas *b, struct plan *p)
+static bool run_plan(struct dev *d, struct blas *b, const struct plan *p, const cublasLtMatmulAlgo_t *algo, const struct gemm *g)
+{
+    const float beta = g->add ? 1.0f : 0.0f;
+
+    return b->Matmul(b->handle, p->desc, &g->alpha, g->w, p->w, g->x, p->x, &beta, g->add ? g->add : g->y, p->y, g->y, p->y, algo, b->space,
+                     SPACE_BYTES, cuda_stream(d)) == CUBLAS_STATUS_SUCCESS;
+}
+
+/* ---- a measured choice ---- */
+
+struct try {
+    cublasLtMatmulAlgo_t algo;
+    float                ms[ROUNDS];
+};
+
+/* Do both cut the sum over k in the same number of parts, and fold these alike? */
+static bool same_sums(struct blas *b, const cublasLtMatmulAlgo_t *one, const cublasLtMatmulAlgo_t *two)
+{
+    static const cublasLtMatmulAlgoConfigAttributes_t what[] = {CUBLASLT_ALGO_CONFIG_ID, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME};
+
+    for (size_t i = 0; i < sizeof what / sizeof *what; i++) {
+        int32_t u = -1, v = -1;
+        size_t  n;
+
+        if (b->MatmulAlgoConfigGetAttribute(one, what[i], &u, sizeof u, &n) || b->MatmulAlgoConfigGetAttribute(two, what[i], &v, sizeof v, &n) || u != v) return false;
+    }
+    return true;
+}
+
+/* Runs one and digests the bytes it wrote over a y full of NaN; 0: it failed. */
+static uint64_t digest_of(struct dev *d, struct blas *b, const struct plan *p, const struct try *t, const struct gemm *g)
+{
+    const size_t row = dtype_bytes(g->y_type), ld = (size_t)g->ldy * row;
+    uint64_t     digest = 0;
+
+    if (cudaMemset2DAsync(g->y, ld, 0xff, (size_t)g->m * row, (size_t)g->n, cuda_stream(d)) != cudaSuccess) return 0;
+    if (!run_plan(d, b, p, &t->algo, g) || !cuda_digest(d, g->y, ld, (size_t)g->m * row, g->n, &digest)) return 0;
+    return digest;
+}
+
+static bool time_of(struct dev *d, struct blas *b, const struct plan *p, const struct try *t, const struct gemm *g, float *ms)
+{
+    bool ok = cudaMemsetAsync(b->space, 0, SPACE_BYTES, cuda_stream(d)) == cudaSuccess; /* a weight comes from memory, not from the cache */
+
+    ok = ok && cudaEventRecord(b->begin, cuda_stream(d)) == cudaSuccess && run_plan(d, b, p, &t->algo, g);
+    return ok && cudaEventRecord(b->end, cuda_stream(d)) == cudaSuccess && cudaEventSynchronize(b->end) == cudaSuccess &&
+           cudaEventElapsedTime(ms, b->begin, b->end) == cudaSuccess;
+}
+
+static int by_ms(const void *a, const void *b)
+{
+    const float u = *(const float *)a, v = *(const float *)b;
+
+    return (u > v) - (u < v);
+}
+
+/* p->algo becomes the fastest of those whose bytes are the first one's. What goes wrong here changes nothing. */
+static void measure(struct dev *d, struct blas *b, struct plan *p, const cublasLtMatmulHeuristicResult_t *found, int n_found, const struct gemm *g)
+{
+    struct try t[CANDIDATES];
+    uint64_t   first;
+    int        n = 1, best = 0;
+    bool       ok;
+
+    t[0].algo = found[0].algo;
+    first = digest_of(d, b, p, &t[0], g);
+    ok = first != 0;
+    if (!b->begin) ok = ok && cudaEventCreate(&b->begin) == cudaSuccess;
+    if (!b->end) ok = ok && cudaEventCreate(&b->end) == cudaSuccess;
+    for (int i = 1; i < n_found && ok; i++) {
+        t[n].algo = found[i].algo;
+        if (found[i].state == CUBLAS_STATUS_SUCCESS && same_sums(b, &t[0].algo, &t[n].algo) && digest_of(d, b, p, &t[n], g) == first) n++;
+    }
+    for (int r = 0; r < ROUNDS && ok && n > 1; r++) {
+        for (int i = 0; i < n && ok; i++) ok = time_of(d, b, p, &t[i], g, &t[i].ms[r]);
+    }
+    for (int i = 0; i < n && ok && n > 1; i++) {
+        qsort(t[i].ms, ROUNDS, sizeof *t[i].ms, by_ms);
+        if (t[i].ms[ROUNDS / 2] < t[best].ms[ROUNDS / 2] && t[i].ms[ROUNDS / 2] < GAIN * t[0].ms[ROUNDS / 2]) best = i;
+    }
+    if (ok) p->algo = t[best].algo;
+    else cudaGetLastError();
+}
+
+static bool worth_measuring(const struct dev *d, const struct gemm *g)
+{
+    return g->type == DTYPE_BF16 && !g->add && !cuda_of(d)->recording && !cuda_of(d)->only_first && 2.0 * (double)g->n * (double)g->m * (double)g->k >= WORTH_FLOPS;
+}
+
+static bool choose(struct dev *d, struct blas *b, struct plan *p, const struct gemm *g)
 {
     const struct key                *k = &p->key;
     const size_t                     space = SPACE_BYTES;
     const uint32_t                   schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const uint32_t                   align[4] = {(uint32_t)k->align_w, (uint32_t)k->align_x, (uint32_t)(k->add ? k->align_add : k->align_y), (uint32_t)k->align_y};
     cublasLtMatmulPreference_t       wish = NULL;
-    cublasLtMatmulHeuristicResult_t  found;
+    cublasLtMatmulHeuristicResult_t  found[CANDIDATES];
     int                              n = 0;
     bool                             bad;
 
@@ -185,14 +285,16 @@ static bool choose(struct blas *b, struct plan *p)
           b->MatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &align[1], sizeof align[1]) ||
           b->MatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &align[2], sizeof align[2]) ||
           b->MatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &align[3], sizeof align[3]);
-    if (!bad) bad = b->MatmulAlgoGetHeuristic(b->handle, p->desc, p->w, p->x, p->y, p->y, wish, 1, &found, &n) || n < 1;
+    if (!bad) bad = b->MatmulAlgoGetHeuristic(b->handle, p->desc, p->w, p->x, p->y, p->y, wish, CANDIDATES, found, &n) || n < 1;
     b->MatmulPreferenceDestroy(wish);
-    if (!bad) p->algo = found.algo;
-    return !bad;
+    if (bad) return false;
+    p->algo = found[0].algo;
+    if (n > 1 && worth_measuring(d, g)) measure(d, b, p, found, n, g);
+    return true;
 }
 
 /* A plan that the library refuses is kept, too: it is not asked twice. */
-static struct plan *plan_make(struct blas *b, const struct key *k, const void *bias)
+static struct plan *plan_make(struct dev *d, struct blas *b, const struct key *k, const struct gemm *g)
 {
     struct plan *p = plan_slot(b, k);
 
@@ -204,22 +306,20 @@ static struct plan *plan_make(struct blas *b, const struct key *k, const void *b
     p->key = *k;
     p->used = true;
     b->n_plans++;
-    p->refused = !describe(b, p, bias) || !choose(b, p);
+    p->refused = !describe(b, p, g->bias) || !choose(d, b, p, g);
     return p;
 }
 
 bool blas_gemm(struct dev *d, struct blas *b, const struct gemm *g)
 {
-    const float  beta = g->add ? 1.0f : 0.0f;
     struct key   k;
     struct plan *p;
 
     key_of(g, &k);
-    p = plan_make(b, &k, g->bias);
+    p = plan_make(d, b, &k, g);
     if (p->refused) return false;
     if (g->bias && b->MatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->bias, sizeof g->bias)) return false;
-    if (b->Matmul(b->handle, p->desc, &g->alpha, g->w, p->w, g->x, p->x, &beta, g->add ? g->add : g->y, p->y, g->y, p->y, &p->algo, b->space,
-                  SPACE_BYTES, cuda_stream(d)) == CUBLAS_STATUS_SUCCESS) return true;
+    if (run_plan(d, b, p, &p->algo, g)) return true;
     p->refused = true; /* from now on our own kernel */
     cudaGetLastError();
     return false;

@@ -505,6 +505,12 @@ void cuda_only_calls(struct dev *d, bool only)
     cuda_of(d)->only_calls = only;
 }
 
+void cuda_only_first_algorithms(struct dev *d, bool only)
+{
+    assert(d->ops == &table);
+    cuda_of(d)->only_first = only;
+}
+
 int64_t cuda_n_plays(const struct dev *d)
 {
     assert(d->ops == &table);

@@ -13,6 +13,8 @@ int cuda_open(struct dev *d, const struct dev_opts *o, struct err *e);
 void cuda_only_plain_products(struct dev *d, bool only);
 /* For tests: from here on nothing is recorded or played. */
 void cuda_only_calls(struct dev *d, bool only);
+/* For tests: from here on no new product is measured. */
+void cuda_only_first_algorithms(struct dev *d, bool only);
 /* How many times a record was played. */
 int64_t cuda_n_plays(const struct dev *d);
 /* How many products our own kernel did: 0 on a machine with cublasLt, unless that refused some. */

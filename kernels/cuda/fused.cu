@@ -163,7 +163,7 @@ static __device__ __forceinline__ void times(float v[8], float by, const struct 
 
 /* A block has a row, a thread K eights of it. */
 template <int K>
-static __global__ void add_norm(struct sums a)
+static __global__ void __launch_bounds__(32 * WARPS_MAX) add_norm(struct sums a)
 {
     __shared__ float room[2][WARPS_MAX];
 

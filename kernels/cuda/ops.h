@@ -47,7 +47,8 @@ struct cuda { /* d->priv of a CUDA device */
     bool                only_plain;                            /* asked for by tests */
     int64_t             n_plain;                               /* products that our own kernel did */
     struct repeats     *repeats;                               /* made at the first use */
-    bool                recording, only_calls;                 /* now; asked for by tests */
+    bool                recording;                             /* now */
+    bool                only_calls, only_first;                /* asked for by tests */
     int64_t             n_plays;
 };
 
@@ -124,6 +125,8 @@ struct gemm {
     float       alpha;
 };
 
+/* A number that tells one content from another: of n rows of row_bytes (a multiple of 2), ld_bytes apart. Waits. False: it failed. */
+bool cuda_digest(struct dev *d, const void *at, size_t ld_bytes, size_t row_bytes, int64_t n, uint64_t *out);
 void cuda_gemm(struct dev *d, const struct gemm *g);
 
 struct blas *blas_open(void);                                        /* NULL when the library is not there or does not start */

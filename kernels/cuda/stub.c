@@ -32,6 +32,12 @@ void cuda_only_calls(struct dev *d, bool only)
     assert(0);
 }
 
+void cuda_only_first_algorithms(struct dev *d, bool only)
+{
+    (void)d, (void)only;
+    assert(0);
+}
+
 int64_t cuda_n_plays(const struct dev *d)
 {
     (void)d;
