@@ -391,18 +391,26 @@ int embed_get(const struct embed *p, int64_t *n_tok, int64_t *n_feat, float *out
 
 /* ---- denoise ---- */
 
-static int make_noise(const struct gen *gen, float *out, size_t n, struct err *e)
+/* z becomes the seed's noise; values: room on the host for as many. */
+static int make_noise(struct engine *g, const struct gen *gen, struct tensor *z, float *values, struct err *e)
 {
-    int rc = gen->noise == NOISE_TORCH_CPU ? noise_torch_cpu(gen->seed, out, n) : noise_torch_cuda(gen->seed, gen->noise_threads, out, n);
-    return rc ? err_set(e, rc, "no noise of this kind for %zu values", n) : 0;
+    size_t n = (size_t)tensor_count(z);
+    int    rc;
+
+    if (gen->noise == NOISE_TORCH_CUDA) {
+        op_noise(g->d, z, gen->seed, gen->noise_threads);
+        return 0;
+    }
+    if ((rc = noise_torch_cpu(gen->seed, values, n))) return err_set(e, rc, "no noise of this kind for %zu values", n);
+    return dev_put(g->d, z, values, n * sizeof *values, e);
 }
 
-/* Noise in l->values -> final latents in l->values. */
+/* Noise, passes, final latents in l->values. */
 static int run_passes(struct engine *g, struct denoise *n, struct latent *l, const struct gen_hooks *h, struct err *e)
 {
     size_t        bytes = latent_count(l) * sizeof *l->values;
     struct tensor z = new_latent(g->d, l->dim);
-    int           rc = dev_put(g->d, &z, l->values, bytes, e);
+    int           rc = make_noise(g, n->gen, &z, l->values, e);
     if (!rc) rc = denoise_run(n, &z, h, e);
     if (!rc) rc = dev_get(g->d, &z, l->values, bytes, e);
     dev_reset(g->d, 0);
@@ -441,8 +449,7 @@ static int denoise(struct engine *g, const struct embed *pos, const struct embed
     float *t = sigma + gen->n_steps + 1;
     if ((rc = schedule_make(&g->model.conf.schedule, gen->n_steps, (int)(n_h * n_w), sigma, t, e)) || (rc = latent_alloc(dim, &z, e)))
         goto done;
-    if ((rc = make_noise(gen, z->values, latent_count(z), e)) || (rc = dit_rope_open(g->dit, n_h, n_w, pos->n_tok, &pos_rope, e)))
-        goto done;
+    if ((rc = dit_rope_open(g->dit, n_h, n_w, pos->n_tok, &pos_rope, e))) goto done;
     if (neg && (rc = dit_rope_open(g->dit, n_h, n_w, neg->n_tok, &neg_rope, e))) goto done;
     if ((rc = engine_measure_denoise(g, gen, pos->n_tok, neg ? neg->n_tok : pos->n_tok, &bytes, e)) || (rc = reserve(g, bytes, e))) goto done;
     struct denoise n = {g->dit, gen, sigma, t, {&pos->caption, pos_rope}, {neg ? &neg->caption : NULL, neg_rope}};

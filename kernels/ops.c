@@ -168,6 +168,12 @@ void op_time_embed(struct dev *d, struct tensor *y, float t)
     if (!idle(d) && !empty(y)) d->ops->time_embed(d, y, t);
 }
 
+void op_noise(struct dev *d, struct tensor *x, uint64_t seed, uint32_t n_threads)
+{
+    assert(x->type == DTYPE_F32 && tensor_dense(x) && n_threads > 0 && n_threads % 256 == 0);
+    if (!idle(d) && !empty(x)) d->ops->noise(d, x, seed, n_threads);
+}
+
 void op_conv2d(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
                const struct tensor *add)
 {

@@ -60,6 +60,8 @@ typedef void op_add_f(struct dev *d, struct tensor *x, const struct tensor *h); 
 typedef void op_axpy_f(struct dev *d, struct tensor *x, float a, const struct tensor *h);         /* x += a*h, F32 dense */
 /* y = [cos, sin](t * exp(-ln(1e4) k / half)), half = c/2.  y [1,c] */
 typedef void op_time_embed_f(struct dev *d, struct tensor *y, float t);
+/* x = what torch.randn draws from seed on a GPU of n_threads threads (a positive multiple of 256).  x F32 dense */
+typedef void op_noise_f(struct dev *d, struct tensor *x, uint64_t seed, uint32_t n_threads);
 /* Stride 1, zero padding k/2, optional residual.  x [h,w,ci]  w [co,ci,k,k], k 1 or 3, as stored  bias [co]
  * add NULL or [h,w,co] (y = conv + bias + add; add may be y)  y [h,w,co].  y does not alias x. */
 typedef void op_conv2d_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
@@ -128,6 +130,7 @@ struct ops {
     op_add_f          *add;
     op_axpy_f         *axpy;
     op_time_embed_f   *time_embed;
+    op_noise_f        *noise;
     op_conv2d_f       *conv2d;
     op_upsample2x_f   *upsample2x;
     op_patchify_f     *patchify;
@@ -155,6 +158,7 @@ extern op_scale_rows_f  op_scale_rows;
 extern op_add_f         op_add;
 extern op_axpy_f        op_axpy;
 extern op_time_embed_f  op_time_embed;
+extern op_noise_f       op_noise;
 extern op_conv2d_f      op_conv2d;
 extern op_upsample2x_f  op_upsample2x;
 extern op_patchify_f    op_patchify;

@@ -178,6 +178,7 @@ static const struct ops table = {
     .add = cpu_add,
     .axpy = cpu_axpy,
     .time_embed = cpu_time_embed,
+    .noise = cpu_noise,
     .conv2d = cpu_conv2d,
     .upsample2x = cpu_upsample2x,
     .patchify = cpu_patchify,

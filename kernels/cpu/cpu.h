@@ -62,6 +62,7 @@ extern op_scale_rows_f  cpu_scale_rows;
 extern op_add_f         cpu_add;
 extern op_axpy_f        cpu_axpy;
 extern op_time_embed_f  cpu_time_embed;
+extern op_noise_f       cpu_noise;
 extern op_conv2d_f      cpu_conv2d;
 extern op_upsample2x_f  cpu_upsample2x;
 extern op_patchify_f    cpu_patchify;

@@ -404,6 +404,7 @@ static const struct ops table = {
     .add = cuda_add,
     .axpy = cuda_axpy,
     .time_embed = cuda_time_embed,
+    .noise = cuda_noise,
     .conv2d = cuda_conv2d,
     .upsample2x = cuda_upsample2x,
     .patchify = cuda_patchify,

@@ -165,6 +165,7 @@ extern op_scale_rows_f  cuda_scale_rows;
 extern op_add_f         cuda_add;
 extern op_axpy_f        cuda_axpy;
 extern op_time_embed_f  cuda_time_embed;
+extern op_noise_f       cuda_noise;
 extern op_conv2d_f      cuda_conv2d;
 extern op_upsample2x_f  cuda_upsample2x;
 extern op_patchify_f    cuda_patchify;

@@ -518,6 +518,34 @@ static void test_joined_weights(void **state)
     }
 }
 
+/* As on the CPU, which is held to torch's own numbers; grids that wrap, 64-bit seeds. Both round doubles: at most the last bit is open. */
+static void test_noise(void **state)
+{
+    static const struct { uint64_t seed; uint32_t n_threads; int64_t n; } c[] = {{42, 270336, 16 * 128 * 128}, {12345678901234567u, 270336, 16 * 144 * 256}, {7, 256, 3001}, {5, 89088, 89088 + 300}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        struct dev   *d = gpu_dev(PRECISION_BF16), *cpu = NULL;
+        struct err    e = {0};
+        float        *want = malloc((size_t)c[i].n * sizeof *want), *got = malloc((size_t)c[i].n * sizeof *got);
+        struct tensor x = dev_new1(d, DTYPE_F32, c[i].n), y = {.type = DTYPE_F32, .rank = 1, .dim = {c[i].n}, .pitch = 1, .data = want};
+
+        assert_true(want && got);
+        assert_int_equal(dev_open(&cpu, "cpu", NULL, &e), 0);
+        y.dev = cpu;
+        op_noise(cpu, &y, c[i].seed, c[i].n_threads);
+        for (int64_t k = 0; k < c[i].n; k++) got[k] = NAN;
+        assert_int_equal(dev_put(d, &x, got, (size_t)c[i].n * sizeof *got, &e), 0);
+        op_noise(d, &x, c[i].seed, c[i].n_threads);
+        assert_int_equal(dev_get(d, &x, got, (size_t)c[i].n * sizeof *got, &e), 0);
+        assert_true(near_abs_f32("noise", got, want, (size_t)c[i].n, 1e-6, NULL));
+        free(want);
+        free(got);
+        dev_close(cpu);
+        dev_close(d);
+    }
+}
+
 struct chain {
     struct dev    *d;
     struct tensor *x, *h, *w, *y;
@@ -579,7 +607,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_elementwise), cmocka_unit_test(test_norms), cmocka_unit_test(test_moves), cmocka_unit_test(test_rgb),
                                        cmocka_unit_test(test_time_embed), cmocka_unit_test(test_reductions), cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_weights), cmocka_unit_test(test_joined_weights), cmocka_unit_test(test_repeat)};
+                                       cmocka_unit_test(test_weights), cmocka_unit_test(test_joined_weights), cmocka_unit_test(test_repeat), cmocka_unit_test(test_noise)};
 
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
