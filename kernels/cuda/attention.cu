@@ -48,22 +48,34 @@ template <int D, int ROWS>
 static __device__ __forceinline__ void load_tile(__nv_bfloat16 *to, const struct operand *from, int64_t first, int64_t rows, int64_t head_at, int64_t dh,
                                                  bool wide)
 {
-    for (int i = threadIdx.x; i < ROWS * (D / 8); i += WARPS * 32) {
-        const int     r = i / (D / 8), c = i % (D / 8) * 8, m = dh - c < 8 ? (int)(dh - c) : 8;
-        const int64_t at = (first + r) * from->pitch + head_at + c;
-        uint4         u = make_uint4(0, 0, 0, 0);
+    constexpr int N = ROWS * (D / 8) / (WARPS * 32), AT_ONCE = N < 8 ? N : 8;
 
-        if (first + r < rows && m > 0) {
+#pragma unroll
+    for (int base = 0; base < N; base += AT_ONCE) { /* all loads are on their way before the first store waits for its own */
+        uint4 u[AT_ONCE];
+
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) {
+            const int     i = (base + k) * WARPS * 32 + threadIdx.x, r = i / (D / 8), c = i % (D / 8) * 8, m = dh - c < 8 ? (int)(dh - c) : 8;
+            const int64_t at = (first + r) * from->pitch + head_at + c;
+
+            u[k] = make_uint4(0, 0, 0, 0);
+            if (first + r >= rows || m <= 0) continue;
             if (wide && from->type == DTYPE_BF16) {
-                u = *(const uint4 *)((const __nv_bfloat16 *)from->p + at);
+                u[k] = *(const uint4 *)((const __nv_bfloat16 *)from->p + at);
             } else {
                 float v[8];
 
                 load8(v, from->p, from->type, at, m, wide);
-                u = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
+                u[k] = narrow8(v);
             }
         }
-        *(uint4 *)(to + r * (D + 8) + c) = u;
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) {
+            const int i = (base + k) * WARPS * 32 + threadIdx.x;
+
+            *(uint4 *)(to + i / (D / 8) * (D + 8) + i % (D / 8) * 8) = u[k];
+        }
     }
 }
 

@@ -101,6 +101,23 @@ static __device__ __forceinline__ unsigned int pack_bf16(float low, float high)
     return (unsigned int)__bfloat16_as_ushort(__float2bfloat16_rn(low)) | (unsigned int)__bfloat16_as_ushort(__float2bfloat16_rn(high)) << 16;
 }
 
+/* Eight bf16 as they lie in memory. */
+static __device__ __forceinline__ void widen8(float v[8], uint4 u)
+{
+    const unsigned int w[4] = {u.x, u.y, u.z, u.w};
+
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        v[2 * i] = __uint_as_float(w[i] << 16);
+        v[2 * i + 1] = __uint_as_float(w[i] & 0xffff0000u);
+    }
+}
+
+static __device__ __forceinline__ uint4 narrow8(const float v[8])
+{
+    return make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
+}
+
 static __device__ __forceinline__ void store8(void *p, int type, int64_t at, const float v[8], int n, bool wide)
 {
     if (!wide) {

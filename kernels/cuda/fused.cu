@@ -1,6 +1,7 @@
 /* fused.cu - what stands between a block's products, one pass over the data each: norm and rotation of the heads, and the sum, its norm and
- * modulation. A row of a sum stays in registers from the first load to the last store; other kernels do rows that are not 16-byte aligned.
+ * modulation. A row of a sum stays in registers from the first load to the last store.
  * Sums have a fixed tree that depends on the width alone.
+ * The fast kernels are for bf16; F32 and rows that are not 16-byte aligned take the plain ones.
  * Not here: norms by themselves (norm.cu), gates and other elements (act.cu). */
 #include "kernels/cuda/common.cuh"
 
@@ -16,63 +17,64 @@ struct heads {
 
 #define AHEAD 4 /* heads in flight per thread */
 
-/* A block has a row, E = dh / 8 neighbouring threads a head, a thread the same eight of every 256/E-th head. */
+/* A block has a row of bf16, E = dh / 8 neighbouring threads a head, a thread the same eight of every 256/E-th head. */
 template <bool PAIRS>
-static __global__ void __launch_bounds__(256) norm_rope(struct heads a, int e)
+static __global__ void __launch_bounds__(256, 3) norm_rope(struct heads a, int e)
 {
     const int   lane = threadIdx.x % e, first = threadIdx.x / e, step = 256 / e, half = a.dh / 2;
     const float part = 1.0f / (float)a.dh;
-    float       wq[8], wk[8], c[8], s[8];
 
-    load8(wq, a.wq.p, a.wq.type, lane * 8, 8, true);
-    load8(wk, a.wk.p, a.wk.type, lane * 8, 8, true);
     for (int64_t row = blockIdx.x; row < a.n; row += gridDim.x) {
+        uint16_t    *x = (uint16_t *)a.x.p + row * a.x.pitch + lane * 8;
         const float *cs = a.cos + row * a.ldc, *sn = a.sin + row * a.lds;
 
-        if (PAIRS) {
-            const float4 cv = *(const float4 *)(cs + lane * 4), sv = *(const float4 *)(sn + lane * 4);
-
-            c[0] = c[1] = cv.x, c[2] = c[3] = cv.y, c[4] = c[5] = cv.z, c[6] = c[7] = cv.w;
-            s[0] = s[1] = sv.x, s[2] = s[3] = sv.y, s[4] = s[5] = sv.z, s[6] = s[7] = sv.w;
-        } else {
-            load8(c, cs, DTYPE_F32, lane * 8 % half, 8, true);
-            load8(s, sn, DTYPE_F32, lane * 8 % half, 8, true);
-        }
         for (int base = 0; base < a.h; base += AHEAD * step) { /* the same for all threads: they shuffle together */
-            float v[AHEAD][8];
+            uint4 raw[AHEAD];
+            float c[8], s[8];
 
 #pragma unroll
             for (int u = 0; u < AHEAD; u++) {
                 const int head = base + u * step + first;
 
-                load8(v[u], a.x.p, a.x.type, row * a.x.pitch + (head < a.h ? head : 0) * (int64_t)a.dh + lane * 8, 8, true);
+                raw[u] = *(const uint4 *)(x + (head < a.h ? head : 0) * (int64_t)a.dh);
+            }
+            if (PAIRS) {
+                const float4 cv = *(const float4 *)(cs + lane * 4), sv = *(const float4 *)(sn + lane * 4);
+
+                c[0] = c[1] = cv.x, c[2] = c[3] = cv.y, c[4] = c[5] = cv.z, c[6] = c[7] = cv.w;
+                s[0] = s[1] = sv.x, s[2] = s[3] = sv.y, s[4] = s[5] = sv.z, s[6] = s[7] = sv.w;
+            } else {
+                load8(c, cs, DTYPE_F32, lane * 8 % half, 8, true);
+                load8(s, sn, DTYPE_F32, lane * 8 % half, 8, true);
             }
 #pragma unroll
             for (int u = 0; u < AHEAD; u++) {
                 const int head = base + u * step + first;
-                float     sum = 0.0f, out[8];
+                float     v[8], w[8], out[8], sum = 0.0f;
 
+                widen8(v, raw[u]);
 #pragma unroll
-                for (int i = 0; i < 8; i++) sum += v[u][i] * v[u][i];
+                for (int i = 0; i < 8; i++) sum += v[i] * v[i];
                 for (int d = e / 2; d > 0; d >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, d);
                 sum = 1.0f / sqrtf(sum * part + a.eps);
+                load8(w, head < a.n_q ? a.wq.p : a.wk.p, head < a.n_q ? a.wq.type : a.wk.type, lane * 8, 8, true);
 #pragma unroll
-                for (int i = 0; i < 8; i++) v[u][i] *= sum * (head < a.n_q ? wq[i] : wk[i]);
+                for (int i = 0; i < 8; i++) v[i] *= sum * w[i];
                 if (PAIRS) {
 #pragma unroll
                     for (int i = 0; i < 8; i += 2) {
-                        out[i] = v[u][i] * c[i] - v[u][i + 1] * s[i];
-                        out[i + 1] = v[u][i] * s[i] + v[u][i + 1] * c[i];
+                        out[i] = v[i] * c[i] - v[i + 1] * s[i];
+                        out[i + 1] = v[i] * s[i] + v[i + 1] * c[i];
                     }
                 } else {
 #pragma unroll
                     for (int i = 0; i < 8; i++) {
-                        const float other = __shfl_xor_sync(0xffffffffu, v[u][i], e / 2);
+                        const float other = __shfl_xor_sync(0xffffffffu, v[i], e / 2);
 
-                        out[i] = v[u][i] * c[i] + (lane < e / 2 ? -other : other) * s[i];
+                        out[i] = v[i] * c[i] + (lane < e / 2 ? -other : other) * s[i];
                     }
                 }
-                if (head < a.h) store8(a.x.p, a.x.type, row * a.x.pitch + head * (int64_t)a.dh + lane * 8, out, 8, true);
+                if (head < a.h) *(uint4 *)(x + head * (int64_t)a.dh) = narrow8(out);
             }
         }
     }
@@ -120,7 +122,7 @@ extern "C" void cuda_norm_rope(struct dev *d, struct tensor *x, const struct nor
     a.wq.pitch = a.wk.pitch = 0;
     a.cos = (const float *)cs.p, a.sin = (const float *)sn.p, a.ldc = cs.pitch, a.lds = sn.pitch;
     a.n = x->dim[0], a.h = (int)x->dim[1], a.n_q = (int)how->n_q, a.dh = dh, a.eps = how->eps;
-    fast = dh % 16 == 0 && e <= 32 && (e & (e - 1)) == 0 && wide_of(&a.x, dh) && wide_of(&a.wq, dh) && wide_of(&a.wk, dh) &&
+    fast = a.x.type == DTYPE_BF16 && dh % 16 == 0 && e <= 32 && (e & (e - 1)) == 0 && wide_of(&a.x, dh) && wide_of(&a.wq, dh) && wide_of(&a.wk, dh) &&
            wide_of(&cs, dh / 2) && wide_of(&sn, dh / 2);
     cuda_enter(d);
     if (!fast) norm_rope_any<<<cuda_blocks(a.n * a.h, 8), 256, 0, cuda_stream(d)>>>(a, pairs);
@@ -139,7 +141,7 @@ struct sums { /* of struct add_norm; p NULL: left out */
 
 #define WARPS_MAX 16
 
-/* The sum over a block of whole warps, the same in all its threads; room: WARPS_MAX floats of its own. */
+/* The sum over a block of whole warps, the same in all its threads. room: WARPS_MAX floats, not those of the sum before. */
 static __device__ __forceinline__ float sum_of_block(float v, float *room)
 {
     float s = 0.0f;
@@ -161,32 +163,57 @@ static __device__ __forceinline__ void times(float v[8], float by, const struct 
     for (int i = 0; i < 8; i++) v[i] *= by * ws[i];
 }
 
-/* A block has a row, a thread K eights of it. */
+/* Asks for a vector's eight before it is needed. */
+static __device__ __forceinline__ void fetch(const struct operand *w, int64_t at)
+{
+    if (w->p) asm volatile("prefetch.global.L1 [%0];" ::"l"((const char *)w->p + at * (w->type == DTYPE_F32 ? 4 : 2)));
+}
+
+template <int K>
+static __device__ __forceinline__ void load_rows(const struct sums *a, int64_t row, uint4 x[K], uint4 y[K])
+{
+#pragma unroll
+    for (int k = 0; k < K; k++) {
+        const int64_t at = ((int64_t)k * blockDim.x + threadIdx.x) * 8;
+
+        x[k] = y[k] = make_uint4(0, 0, 0, 0);
+        if (at >= a->c) continue;
+        x[k] = *(const uint4 *)((const uint16_t *)a->x.p + row * a->x.pitch + at);
+        if (a->y.p) y[k] = *(const uint4 *)((const uint16_t *)a->y.p + row * a->y.pitch + at);
+    }
+}
+
+/* x, y and h in bf16. A block walks over rows, a thread has K eights of each; the next row is on its way while this one is summed. */
 template <int K>
 static __global__ void __launch_bounds__(32 * WARPS_MAX) add_norm(struct sums a)
 {
-    __shared__ float room[2][WARPS_MAX];
-
-    for (int64_t row = blockIdx.x; row < a.n; row += gridDim.x) {
-        float x[K][8], y[K][8], g[8], sum = 0.0f;
-
-#pragma unroll
-        for (int k = 0; k < K; k++) {
-            const int64_t at = ((int64_t)k * blockDim.x + threadIdx.x) * 8;
+    __shared__ float room[2][2][WARPS_MAX];
+    uint4            next_x[K], next_y[K];
+    int              turn = 0;
 
 #pragma unroll
-            for (int i = 0; i < 8; i++) x[k][i] = y[k][i] = 0.0f;
-            if (at >= a.c) continue;
-            load8(x[k], a.x.p, a.x.type, row * a.x.pitch + at, 8, true);
-            if (a.y.p) load8(y[k], a.y.p, a.y.type, row * a.y.pitch + at, 8, true);
-        }
+    for (int k = 0; k < K; k++) {
+        const int64_t at = ((int64_t)k * blockDim.x + threadIdx.x) * 8;
+
+        if (at >= a.c) continue;
+        fetch(&a.wy, at), fetch(&a.gate, at), fetch(&a.wh, at), fetch(&a.scale, at);
+    }
+    load_rows<K>(&a, blockIdx.x, next_x, next_y);
+    for (int64_t row = blockIdx.x; row < a.n; row += gridDim.x, turn ^= 1) {
+        uint4 raw_x[K], raw_y[K];
+        float x[K][8], y[8], g[8], sum = 0.0f;
+
+#pragma unroll
+        for (int k = 0; k < K; k++) raw_x[k] = next_x[k], raw_y[k] = next_y[k];
+        if (row + gridDim.x < a.n) load_rows<K>(&a, row + gridDim.x, next_x, next_y);
         if (a.wy.p) {
 #pragma unroll
             for (int k = 0; k < K; k++) {
+                widen8(y, raw_y[k]);
 #pragma unroll
-                for (int i = 0; i < 8; i++) sum += y[k][i] * y[k][i];
+                for (int i = 0; i < 8; i++) sum += y[i] * y[i];
             }
-            sum = 1.0f / sqrtf(sum_of_block(sum, room[0]) / (float)a.c + a.eps);
+            sum = 1.0f / sqrtf(sum_of_block(sum, room[turn][0]) / (float)a.c + a.eps);
         }
         const float by = sum;
 
@@ -195,37 +222,37 @@ static __global__ void __launch_bounds__(32 * WARPS_MAX) add_norm(struct sums a)
         for (int k = 0; k < K; k++) {
             const int64_t at = ((int64_t)k * blockDim.x + threadIdx.x) * 8;
 
+            widen8(x[k], raw_x[k]);
             if (at >= a.c) continue;
-            if (a.wy.p) times(y[k], by, &a.wy, at);
+            widen8(y, raw_y[k]);
+            if (a.wy.p) times(y, by, &a.wy, at);
             if (a.gate.p) {
                 load8(g, a.gate.p, DTYPE_F32, at, 8, true);
 #pragma unroll
-                for (int i = 0; i < 8; i++) x[k][i] = fmaf(g[i], y[k][i], x[k][i]);
+                for (int i = 0; i < 8; i++) x[k][i] = fmaf(g[i], y[i], x[k][i]);
             } else {
 #pragma unroll
-                for (int i = 0; i < 8; i++) x[k][i] += y[k][i];
+                for (int i = 0; i < 8; i++) x[k][i] += y[i];
             }
-            if (a.y.p) store8(a.x.p, a.x.type, row * a.x.pitch + at, x[k], 8, true);
+            if (a.y.p) *(uint4 *)((uint16_t *)a.x.p + row * a.x.pitch + at) = narrow8(x[k]);
 #pragma unroll
             for (int i = 0; i < 8; i++) sum += x[k][i] * x[k][i];
         }
-        if (a.h.p) {
-            sum = 1.0f / sqrtf(sum_of_block(sum, room[1]) / (float)a.c + a.eps);
+        if (!a.h.p) continue;
+        sum = 1.0f / sqrtf(sum_of_block(sum, room[turn][1]) / (float)a.c + a.eps);
 #pragma unroll
-            for (int k = 0; k < K; k++) {
-                const int64_t at = ((int64_t)k * blockDim.x + threadIdx.x) * 8;
+        for (int k = 0; k < K; k++) {
+            const int64_t at = ((int64_t)k * blockDim.x + threadIdx.x) * 8;
 
-                if (at >= a.c) continue;
-                times(x[k], sum, &a.wh, at);
-                if (a.scale.p) {
-                    load8(g, a.scale.p, DTYPE_F32, at, 8, true);
+            if (at >= a.c) continue;
+            times(x[k], sum, &a.wh, at);
+            if (a.scale.p) {
+                load8(g, a.scale.p, DTYPE_F32, at, 8, true);
 #pragma unroll
-                    for (int i = 0; i < 8; i++) x[k][i] *= 1.0f + g[i];
-                }
-                store8(a.h.p, a.h.type, row * a.h.pitch + at, x[k], 8, true);
+                for (int i = 0; i < 8; i++) x[k][i] *= 1.0f + g[i];
             }
+            *(uint4 *)((uint16_t *)a.h.p + row * a.h.pitch + at) = narrow8(x[k]);
         }
-        if (row + gridDim.x < a.n) __syncthreads(); /* room[] is used again */
     }
 }
 
@@ -292,6 +319,19 @@ static int eights_per_thread(int64_t c, int *threads)
     return best;
 }
 
+/* As many blocks as run at once, each with about as many rows. */
+template <int K>
+static void run_sums(struct dev *d, const struct sums *a, int threads)
+{
+    int       per_sm = 1;
+    const int n_sm = cuda_of(d)->n_sm;
+
+    if (cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, add_norm<K>, threads, 0) != cudaSuccess || per_sm < 1) per_sm = 1;
+    const int64_t each = (a->n + (int64_t)n_sm * per_sm - 1) / ((int64_t)n_sm * per_sm), blocks = (a->n + each - 1) / each;
+
+    add_norm<K><<<(unsigned)blocks, (unsigned)threads, 0, cuda_stream(d)>>>(*a);
+}
+
 extern "C" void cuda_add_norm(struct dev *d, struct tensor *x, struct tensor *h, const struct tensor *y, const struct add_norm *how)
 {
     const struct tensor *vec[4] = {y ? how->wy : NULL, y ? how->gate : NULL, h ? how->wh : NULL, h ? how->scale : NULL};
@@ -301,7 +341,8 @@ extern "C" void cuda_add_norm(struct dev *d, struct tensor *x, struct tensor *h,
     bool                 wide;
 
     a.x = operand_of(x), a.h = operand_of(h), a.y = operand_of(y), a.n = x->dim[0], a.c = x->dim[1], a.eps = how->eps;
-    wide = wide_of(&a.x, a.c) && wide_of(&a.h, a.c) && wide_of(&a.y, a.c);
+    wide = x->type == DTYPE_BF16 && (!h || h->type == DTYPE_BF16) && (!y || y->type == DTYPE_BF16) && wide_of(&a.x, a.c) && wide_of(&a.h, a.c) &&
+           wide_of(&a.y, a.c);
     for (int i = 0; i < 4; i++) {
         if (vec[i] && !cuda_takes(d, vec[i])) return;
         vo[i] = operand_of(vec[i]);
@@ -312,10 +353,10 @@ extern "C" void cuda_add_norm(struct dev *d, struct tensor *x, struct tensor *h,
     k = wide ? eights_per_thread(a.c, &threads) : 0;
     cuda_enter(d);
     switch (k) {
-    case 1: add_norm<1><<<cuda_blocks(a.n, 1), threads, 0, cuda_stream(d)>>>(a); break;
-    case 2: add_norm<2><<<cuda_blocks(a.n, 1), threads, 0, cuda_stream(d)>>>(a); break;
-    case 3: add_norm<3><<<cuda_blocks(a.n, 1), threads, 0, cuda_stream(d)>>>(a); break;
-    case 4: add_norm<4><<<cuda_blocks(a.n, 1), threads, 0, cuda_stream(d)>>>(a); break;
+    case 1: run_sums<1>(d, &a, threads); break;
+    case 2: run_sums<2>(d, &a, threads); break;
+    case 3: run_sums<3>(d, &a, threads); break;
+    case 4: run_sums<4>(d, &a, threads); break;
     default: add_norm_any<<<cuda_blocks(a.n, 1), 256, 0, cuda_stream(d)>>>(a);
     }
     cuda_note(d, "add_norm");
