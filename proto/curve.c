@@ -1,6 +1,7 @@
 /* curve.c - CURVE options, the monitor of handshakes, the self-test.
  * Believes: a security option that cannot be set is a reason not to start. Invariants: C1 a random key that was not refused by name is a failure,
- * whatever else happened.  C2 the monitor's queue has no bound: a full one would stop ZeroMQ's own thread. Its reader drains it twice a second. */
+ * whatever else happened.  C2 the monitor's queue has no bound: a full one would stop ZeroMQ's own thread. The loop
+ * drains a listener's whenever there is something (peer_tend); who connects does it in peer_refused(). */
 #include "proto/curve.h"
 
 #include <stdio.h>
