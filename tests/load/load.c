@@ -265,7 +265,7 @@ static void keys_make(struct load *l)
 }
 
 /* ---- the run ---- */
-enum { O_BROKER = 1000, O_CLIENTS, O_WORKERS, O_SLOTS, O_TASKS, O_ITEMS, O_OPEN, O_BYTES, O_SLEEP, O_RATE, O_HOLD, O_RESTART, O_FETCH, O_LOG, O_RETENTION, O_IDLE, O_TCP, O_KEYS };
+enum { O_BROKER = 1000, O_CLIENTS, O_WORKERS, O_SLOTS, O_TASKS, O_ITEMS, O_OPEN, O_BYTES, O_SLEEP, O_RATE, O_HOLD, O_RESTART, O_FETCH, O_LOG, O_RETENTION, O_DISK, O_TCP, O_KEYS };
 
 static const struct argp_option options[] = {
     {"broker", O_BROKER, "PROGRAM", 0, "zfarm-broker (beside this program)", 0},
@@ -284,6 +284,7 @@ static const struct argp_option options[] = {
     {"tcp", O_TCP, NULL, 0, "by tcp://127.0.0.1 (ipc)", 0},
     {"keys", O_KEYS, NULL, 0, "by tcp with CURVE keys: one admin's for all clients, one worker's for all workers", 0},
     {"retention", O_RETENTION, "HOURS", 0, "of the broker (24)", 0},
+    {"disk", O_DISK, NULL, 0, "only say what the disk does", 0},
     {"log", O_LOG, "LEVEL", 0, "of the broker (none)", 0},
     {0},
 };
@@ -311,6 +312,7 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
     case O_FETCH: o->fetch = true; return 0;
     case O_RETENTION: o->retention = arg; return 0;
     case O_LOG: o->log = arg; return 0;
+    case O_DISK: disk_print(); exit(0);
     default: return ARGP_ERR_UNKNOWN;
     }
 }

@@ -58,6 +58,7 @@ struct load {
     uint64_t       queued_cap;
 };
 
+void disk_print(void); /* disk.c */
 void load_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 void load_turn(struct load *l, int wait_ms);
 void tie_open(struct load *l, struct tie *t, tie_f *on, enum role role);
