@@ -7,6 +7,8 @@
 #include <string.h>
 #include <utlist.h>
 
+#define ETA_MS 500 /* looking at the whole farm has its price: one guess does for so long */
+
 /* Images of this job that the farm would make in a second if it had nothing else to do: the sum over its workers of what is measured. */
 static double whole_farm_per_s(const struct broker *b, const struct job *j)
 {
@@ -33,15 +35,14 @@ static double whole_farm_per_s(const struct broker *b, const struct job *j)
 static double part_of_farm(const struct broker *b, const struct job *j)
 {
     static const double weight[] = {[CLASS_INTERACTIVE] = 8, [CLASS_NORMAL] = 4, [CLASS_BULK] = 1};
-    const struct share *s = j->share, *at;
-    double              all = 0, n_clients = 0;
+    const struct share *s = j->share;
+    double              all = 0, n_clients = (double)b->queue.of[s->key.job_class].n_shares;
 
     for (int c = CLASS_INTERACTIVE; c <= CLASS_BULK; c++) all += b->queue.of[c].share || c == s->key.job_class ? weight[c] : 0;
-    DL_FOREACH(b->queue.of[s->key.job_class].share, at) n_clients++;
     return weight[s->key.job_class] / all / (n_clients > 0 ? n_clients : 1);
 }
 
-static void eta(const struct broker *b, const struct job *j, int64_t now_ms, struct job_info *out)
+static void eta(const struct broker *b, struct job *j, int64_t now_ms, struct job_info *out)
 {
     uint32_t left = j->n[TASK_QUEUED] + j->n[TASK_RUNNING];
     double   per_s;
@@ -54,10 +55,14 @@ static void eta(const struct broker *b, const struct job *j, int64_t now_ms, str
         return; /* nobody knows when it goes on */
     } else if (out->images_per_s > 0) {
         out->eta_ms = (int64_t)((float)left * 1000.0f / out->images_per_s);
+    } else if (now_ms - j->eta_at_ms < ETA_MS) {
+        out->eta_ms = j->eta_ms;
     } else {
         per_s = whole_farm_per_s(b, j) * part_of_farm(b, j);
         if (per_s > 0) out->eta_ms = (int64_t)(left * 1000.0 / per_s);
+        j->eta_at_ms = now_ms;
     }
+    j->eta_ms = out->eta_ms;
 }
 
 /* Nothing is wrong, others are served: why just now not this one? */
@@ -147,7 +152,7 @@ void info_job(struct broker *b, struct job *j, int64_t now_ms, struct job_info *
 
     *out = (struct job_info){.job = j->id, .name = str_of(j->name), .created_wall_ms = j->created_wall_ms, .n_tasks = j->n_tasks,
                              .n_queued = j->n[TASK_QUEUED], .n_done = j->n_shown[TASK_DONE], .n_failed = j->n_shown[TASK_FAILED],
-                             .n_canceled = j->n_shown[TASK_CANCELED], .n_collected = j->n_collected, .why = why(b, j, now_ms),
+                             .n_canceled = j->n_shown[TASK_CANCELED], .n_collected = j->n_collected,
                              .n_expired = j->n_shown[TASK_EXPIRED], .n_canceling = j->n_canceling, .deadline_ms = j->deadline_ms,
                              .job_class = (enum job_class)j->share->key.job_class, .client = str_of(j->share->key.client)};
     *(j->canceled ? &out->n_canceled : &out->n_queued) += j->n_tasks - j->n_known; /* not told yet; after a cancel never */
@@ -155,6 +160,7 @@ void info_job(struct broker *b, struct job *j, int64_t now_ms, struct job_info *
     not_shown = j->n_tasks - out->n_queued - out->n_done - out->n_failed - out->n_canceled - out->n_expired;
     out->n_running = not_shown; /* running, or ended but not yet on disk */
     eta(b, j, now_ms, out);
+    out->why = why(b, j, now_ms);
 }
 
 size_t info_progress(struct broker *b, const struct job *j, const struct worker *only, const struct session *whose, int64_t now_ms, struct progress *out,

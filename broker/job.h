@@ -157,6 +157,7 @@ struct job {
     struct share    *share;
     struct event_log log;
     uint64_t         tick; /* book.tick of its last progress */
+    int64_t          eta_ms, eta_at_ms; /* as told last, and when the whole farm was looked at for it (broker_info.c) */
     struct waiter   *waiter;    /* broker_events.c: who waits for news of it */
     struct job      *next_news; /* in book.news */
     bool             in_news;

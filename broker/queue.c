@@ -14,6 +14,7 @@ static void share_place(struct queue_class *c, struct share *s)
 {
     struct share *at = c->share ? c->share->prev : NULL; /* the last */
 
+    c->n_shares++;
     while (at && at->used_ms > s->used_ms) at = at == c->share ? NULL : at->prev;
     if (!c->share)
         DL_APPEND(c->share, s);
@@ -35,6 +36,7 @@ static void share_join(struct queue *q, struct share *s)
 
 static void share_leave(struct queue *q, struct share *s)
 {
+    q->of[s->level].n_shares--;
     DL_DELETE(q->of[s->level].share, s);
     s->prev = s->next = NULL;
 }

@@ -20,6 +20,7 @@
 
 struct queue_class {
     struct share *share; /* utlist, by used_ms */
+    size_t        n_shares;
     uint64_t      used_ms, credit_ms; /* as a share's, among classes, for its weight */
     uint64_t      present_ms; /* used_ms of the share served last, before: where one that comes back joins */
 };
