@@ -1,12 +1,18 @@
 # kernels: cpu/ always; cuda/ when nvcc is there, else kernels/cuda/stub.c (ops_cuda() answers NULL).
 # Cut at the door, not in the room: no #ifdef in the sources.
 file(GLOB kernels_src CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.c ${CMAKE_SOURCE_DIR}/kernels/cpu/*.c)
+include(cmake/archs.cmake)
 set(use_cuda OFF)
 if(NOT ZFARM_CUDA STREQUAL "off")
   find_program(NVCC nvcc PATHS /usr/local/cuda/bin)
   if(NVCC)
     set(CMAKE_CUDA_COMPILER ${NVCC})
-    set(CMAKE_CUDA_ARCHITECTURES ${ZFARM_CUDA_ARCHS})
+    execute_process(COMMAND ${NVCC} --list-gpu-arch OUTPUT_VARIABLE known_archs)
+    zfarm_archs("${ZFARM_CUDA_ARCHS}" "${known_archs}" CMAKE_CUDA_ARCHITECTURES missing_archs)
+    if(missing_archs)
+      message(STATUS "zfarm: this nvcc has no code for ${missing_archs} (100 and 120 need CUDA 12.8); made: ${CMAKE_CUDA_ARCHITECTURES}. "
+                     "Newer GPUs compile the PTX at their first start")
+    endif()
     enable_language(CUDA)
     find_package(CUDAToolkit REQUIRED)
     set(use_cuda ON)

@@ -1,0 +1,17 @@
+# cmake -P archs.cmake: which architectures are made with a new and with an old nvcc.
+include(${CMAKE_CURRENT_LIST_DIR}/../../cmake/archs.cmake)
+function(expect wanted known want_made want_missing)
+  zfarm_archs("${wanted}" "${known}" made missing)
+  if(NOT made STREQUAL want_made OR NOT missing STREQUAL want_missing)
+    message(FATAL_ERROR "of ${wanted}: made ${made} without ${missing}, expected ${want_made} without ${want_missing}")
+  endif()
+endfunction()
+set(cuda13 "compute_75\ncompute_80\ncompute_86\ncompute_89\ncompute_90\ncompute_100\ncompute_110\ncompute_120\ncompute_121")
+set(cuda124 "compute_50\ncompute_80\ncompute_86\ncompute_89\ncompute_90\ncompute_90a\n")
+set(release "80-real;86-real;89-real;90a-real;100-real;120")
+expect("${release}" "${cuda13}" "${release}" "")
+expect("${release}" "${cuda124}" "80-real;86-real;89-real;90a-real;90-virtual" "100-real;120")
+expect("90" "${cuda124}" "90" "")
+expect("80;120-real" "${cuda124}" "80" "120-real")
+expect("90a;120-real" "${cuda124}" "90a;90-virtual" "120-real")
+expect("12-real;120-real" "${cuda13}" "120-real;120-virtual" "12-real") # 12 is not the beginning of 120
