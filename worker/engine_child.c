@@ -11,11 +11,13 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "engine/engine.h"
 #include "worker/conf.h"
 #include "worker/link.h"
 #include "worker/picture.h"
+#include "worker/selftest.h"
 #include "worker/writer.h"
 
 #define SAY_LOADING_MS 200
@@ -171,6 +173,19 @@ static void say_opened(struct engine_child *c)
     say(&h, (struct str){(const char *)&m, sizeof m}, -1);
 }
 
+static int self_test(struct engine_child *c, struct err *e)
+{
+    int64_t from = now_ms();
+    uint8_t sha[32];
+    char    text[SHA256_HEX];
+    int     rc = selftest_run(c->engine, sha, e);
+
+    if (rc) return rc;
+    hex_of(sha, 8, text); /* the same after every restart on the same device */
+    log_info("self_test", "device=%s pixels=%s took_ms=%lld", engine_profile(c->engine)->device, text, (long long)(now_ms() - from));
+    return 0;
+}
+
 bool engine_child_is(int argc, char **argv)
 {
     return argc == ENGINE_CHILD_ARGC && strcmp(argv[1], ENGINE_CHILD_ARG) == 0;
@@ -231,6 +246,7 @@ int engine_child_main(int argc, char **argv)
     if (log_level_parse(argv[6], &level)) log_level_set(level);
     watch_crashes();
     rc = open_engine(c, argv, &e);
+    if (!rc) rc = self_test(c, &e);
     if (!rc) rc = writer_open(&c->writer, on_written, c, &e);
     if (rc) {
         struct link_head h = {.kind = LINK_OPEN_FAILED, .code = rc};

@@ -1,7 +1,7 @@
 /* fake_engine.c - engine/engine.h without a model: pictures are a pattern of prompt and seed, and some prompts misbehave.
  * Included by tests of the worker; the real engine.o is then never linked.
  *   "torn": pixels that crash whoever writes them   "slow": 30 ms a step   "crash": aborts in step 2   "hang": never ends step 2   "nan", "oom", "device", "cut": that error
- * A model whose folder begins with '/' must be there; with a file "other" in it, it is another model. */
+ * The model "wobbles" never paints the same twice. A model whose folder begins with '/' must be there; with a file "other" in it, it is another model. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,10 @@
 
 struct engine {
     struct engine_profile profile;
+    bool                  wobbles;
 };
+
+static uint32_t n_decoded;
 struct embed {
     struct buf text;
 };
@@ -34,6 +37,7 @@ int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
     if (o->model_dir[0] == '/' && access(o->model_dir, F_OK)) return err_set(e, ERR_IO, "there is no model folder %s", o->model_dir);
     if (!strcmp(o->model_dir, "crashes")) abort();
     g = calloc(1, sizeof *g);
+    g->wobbles = !strcmp(o->model_dir, "wobbles");
     g->profile = (struct engine_profile){.name = "fake", .n_steps = 4, .guidance = 0, .cfg_norm = 0, .cfg_trunc = 1, .multiple_px = 16, .own_px = 96,
                                          .tokens_max = 512, .digest = {1, 2, 3}, .device = "cuda:0", .about = "a fake engine"};
     snprintf(other, sizeof other, "%s/other", o->model_dir);
@@ -91,7 +95,7 @@ int engine_denoise(struct engine *g, const struct embed *pos, const struct embed
         if (str_is(p, "oom")) return err_set(e, ERR_NOMEM, "needs 90 GiB, has 23 GiB");
         if (str_is(p, "cut")) return err_set(e, ERR_IO, "model.safetensors: was cut while in use");
         if (str_is(p, "device")) return err_set(e, ERR_DEVICE, "illegal address");
-        if (h->on_step(h->ctx, i, gen->n_steps)) return err_set(e, ERR_CANCELED, "canceled after step %d", i);
+        if (h->on_step && h->on_step(h->ctx, i, gen->n_steps)) return err_set(e, ERR_CANCELED, "canceled after step %d", i);
     }
     z = calloc(1, sizeof *z);
     z->dim[0] = 16;
@@ -127,9 +131,10 @@ int engine_decode(struct engine *g, const struct latent *z, struct image *out, s
     uint32_t x = z->mix;
     size_t   n;
 
-    (void)g, (void)e;
+    (void)e;
     *out = (struct image){.width_px = z->dim[2] * 8, .height_px = z->dim[1] * 8};
     n = (size_t)out->width_px * (size_t)out->height_px * 3;
+    if (g->wobbles) x += ++n_decoded;
     if (z->torn) {
         out->rgb = mmap(NULL, n, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         return 0;
