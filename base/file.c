@@ -74,6 +74,11 @@ int file_map_check(const struct file_map *m, struct err *e)
     return 0;
 }
 
+void file_map_drop(const struct file_map *m)
+{
+    if (m->len) (void)madvise((void *)(uintptr_t)m->at, m->len, MADV_DONTNEED); /* of a file: only a hint is lost when it is refused */
+}
+
 static int read_to_end(int fd, const char *path, struct buf *b, struct err *e)
 {
     char part[16384];

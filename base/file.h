@@ -29,6 +29,8 @@ enum file_mode { FILE_REPLACE, FILE_NEW }; /* FILE_NEW: ERR_CONFLICT when the na
 int  file_map_open(struct file_map *m, const char *path, struct err *e);
 void file_map_close(struct file_map *m);
 int  file_map_check(const struct file_map *m, struct err *e); /* ERR_IO when the file is now shorter than the map */
+/* The process holds its pages no longer; the map stays, and what is touched again is read again. */
+void file_map_drop(const struct file_map *m);
 
 /* Whole small file into b (cleared first); ERR_LIMIT past b->max. */
 int file_read(const char *path, struct buf *b, struct err *e);

@@ -32,9 +32,23 @@
 
 /* ---- open ---- */
 
-static void tell(const struct engine_opts *o, double done, const char *what)
+struct progress {
+    const struct engine_opts *o;
+    const char               *what;
+    int64_t                   done_bytes, all_bytes;
+};
+
+static void tell(struct progress *p, const char *what)
 {
-    if (o->on_progress) o->on_progress(o->ctx, done, what);
+    p->what = what;
+    if (p->o->on_progress) p->o->on_progress(p->o->ctx, p->done_bytes, p->all_bytes, what);
+}
+
+static void on_taken(void *ctx, int64_t bytes)
+{
+    struct progress *p = ctx;
+    p->done_bytes += bytes;
+    tell(p, p->what);
 }
 
 static int open_device(struct engine *g, const struct engine_opts *o, struct err *e)
@@ -55,27 +69,49 @@ void engine_close_parts(struct engine *g)
     g->vae = NULL;
 }
 
-int engine_open_parts(struct engine *g, const struct engine_opts *o, struct err *e)
+static int open_parts(struct engine *g, struct progress *p, struct err *e)
 {
-    int    rc;
-    double all = (double)(weights_bytes(g->model.text) + weights_bytes(g->model.dit) + weights_bytes(g->model.vae)) + 1, done = 0;
-
+    int rc;
     if (g->parts & ENGINE_TEXT) {
-        tell(o, done / all, "text encoder");
+        tell(p, "text encoder");
         if ((rc = text_home_open(&g->home, &g->model.conf.text, g->model.text, g->d, g->profile.tokens_max, g->plan.text, g->plan.widen_text, e)))
             return rc;
         g->text = g->home.q;
     }
-    done += (double)weights_bytes(g->model.text);
     if (g->parts & ENGINE_IMAGE) {
-        tell(o, done / all, "transformer");
+        tell(p, "transformer");
         g->d->expand = g->plan.widen_dit;
         if ((rc = dit_open(&g->dit, &g->model.conf.dit, g->model.dit, g->d, e))) return rc;
-        done += (double)weights_bytes(g->model.dit);
-        tell(o, done / all, "vae");
+        tell(p, "vae");
         if ((rc = vae_open(&g->vae, &g->model.conf.vae, g->model.vae, g->d, e))) return rc;
     }
     return 0;
+}
+
+/* A device that has copied the weights needs the files' pages no longer. */
+int engine_open_parts(struct engine *g, const struct engine_opts *o, struct err *e)
+{
+    struct progress p = {.o = o};
+    struct weights *part[] = {g->parts & ENGINE_TEXT ? g->model.text : NULL, g->parts & ENGINE_IMAGE ? g->model.dit : NULL,
+                            g->parts & ENGINE_IMAGE ? g->model.vae : NULL};
+    bool            copies = g->d->joins_weights;
+    int             rc;
+
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        if (!part[i]) continue;
+        p.all_bytes += weights_bytes(part[i]);
+        if (copies) weights_watch(part[i], on_taken, &p);
+    }
+    rc = open_parts(g, &p, e);
+    if (!rc) rc = dev_sync(g->d, e);
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        if (!part[i]) continue;
+        weights_watch(part[i], NULL, NULL);
+        if (copies) weights_let_go(part[i]);
+    }
+    p.all_bytes = p.done_bytes;
+    if (!rc) tell(&p, "ready");
+    return rc;
 }
 
 /* "6.15 B", "1.2 M" */
@@ -114,24 +150,23 @@ static int check_opts(const struct engine_opts *o, struct err *e)
 
 int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
 {
-    struct engine *g = NULL;
-    struct sha256  digest;
-    int            rc = check_opts(o, e);
+    struct engine  *g = NULL;
+    struct progress files = {.o = o};
+    struct sha256   digest;
+    int             rc = check_opts(o, e);
 
     if (rc) return rc;
     if (!(g = calloc(1, sizeof *g))) return err_set(e, ERR_NOMEM, "no memory for an engine");
     g->parts = o->parts;
     cache_init(&g->cache, o->cache_embeds);
     sha256_init(&digest);
-    tell(o, 0, "files");
+    tell(&files, "files");
     rc = o->made ? made_model(&g->model, o->made, e) : model_open(&g->model, o, &digest, e);
     if (rc) goto done;
     profile_of(&g->model.conf, &g->profile);
     sha256_take(&digest, g->profile.digest);
     if ((rc = open_device(g, o, e)) || (rc = engine_fit(g, o, e)) || (rc = engine_open_parts(g, o, e))) goto done;
-    if ((rc = dev_sync(g->d, e))) goto done;
     describe(g);
-    tell(o, 1, "ready");
     *out = g;
     g = NULL;
 done:

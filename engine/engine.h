@@ -41,8 +41,9 @@ struct engine_opts {
     int                   cache_embeds; /* prompts kept; 0 = default */
     size_t                vram_budget_bytes; /* of a GPU's memory, beside the driver's own; 0 = what is free but for a reserve (fit.c) */
     const struct engine_made *made;     /* NULL; else every name of a file above is */
-    /* may be NULL: called while opening, with the share done in 0..1 and a word */
-    void (*on_progress)(void *ctx, double done, const char *what);
+    /* may be NULL: called while opening, with the bytes of weights that are on the device, of how many, and a word. On a device that borrows weights
+     * where they are (the CPU) nothing is counted: 0. With "ready" all is what was counted. */
+    void (*on_progress)(void *ctx, int64_t done_bytes, int64_t all_bytes, const char *what);
     void *ctx;
 };
 

@@ -17,7 +17,7 @@
 #include "base/err.h"
 
 /* Held by libraries, kernels and caches beside weights and scratch: cublasLt's work space, plans, records of passes, prompts, rotary tables. */
-#define PLAN_KERNELS_BYTES ((size_t)448 << 20)
+#define PLAN_KERNELS_BYTES ((size_t)608 << 20)
 
 enum plan_stay { PLAN_RESIDENT, PLAN_PARKED, PLAN_RELEASED };
 

@@ -7,7 +7,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,12 +35,22 @@ struct named {
     UT_hash_handle                  hh, by_stored;
 };
 
+struct room { /* weights_room() */
+    char          *name;
+    void          *at;
+    size_t         bytes;
+    UT_hash_handle hh;
+};
+
 struct weights {
     char           dir[512], prefix[32];
     struct holder *file;
     size_t         n_files;
     struct named  *named, *by_name, *by_stored; /* all of them; the tables' heads */
     size_t         n_named;
+    struct room   *rooms;
+    void         (*on_taken)(void *ctx, int64_t bytes);
+    void          *watcher;
     struct made   *made; /* instead of all the above; NULL: files */
 };
 
@@ -307,11 +316,19 @@ void weights_free(struct weights *w)
     made_free(w->made);
     HASH_CLEAR(hh, w->by_name);
     HASH_CLEAR(by_stored, w->by_stored);
+    struct room *rooms = w->rooms;
+    HASH_CLEAR(hh, w->rooms);
     for (size_t i = 0; i < w->n_named; i++) {
         free(w->named[i].copy);
         free((char *)(uintptr_t)w->named[i].view.name);
     }
     for (size_t f = 0; f < w->n_files; f++) holder_close(&w->file[f]);
+    for (struct room *r = rooms, *next; r; r = next) {
+        next = r->hh.next;
+        free(r->name);
+        free(r->at);
+        free(r);
+    }
     free(w->named);
     free(w->file);
     free(w);
@@ -439,13 +456,58 @@ int weights_take(struct weights *w, struct dev *d, const char *name, int rank, c
 {
     struct tensor host;
     int           rc = weights_get(w, name, rank, dim, &host, e);
-    return rc ? rc : dev_weight(d, &host, out, e);
+    if (rc || (rc = dev_weight(d, &host, out, e))) return rc;
+    weights_taken(w, &host);
+    return 0;
+}
+
+void weights_watch(struct weights *w, void (*on_taken)(void *ctx, int64_t bytes), void *ctx)
+{
+    w->on_taken = on_taken;
+    w->watcher = ctx;
+}
+
+void weights_taken(const struct weights *w, const struct tensor *host)
+{
+    if (w->on_taken) w->on_taken(w->watcher, (int64_t)dtype_row_bytes(host->type, tensor_count(host)));
+}
+
+static const struct file_map *file_map_of(const struct holder *h)
+{
+    return h->is_gguf ? &h->gguf.map : &h->st.map;
+}
+
+void weights_let_go(struct weights *w)
+{
+    for (size_t f = 0; f < w->n_files; f++) file_map_drop(file_map_of(&w->file[f]));
+}
+
+void *weights_room(struct weights *w, const char *name, size_t bytes, bool *fresh)
+{
+    struct room *r;
+
+    HASH_FIND_STR(w->rooms, name, r);
+    *fresh = !r;
+    if (r) {
+        assert(r->bytes == bytes);
+        return r->at;
+    }
+    if (!(r = calloc(1, sizeof *r))) return NULL;
+    *r = (struct room){.name = strdup(name), .at = malloc(bytes), .bytes = bytes};
+    if (!r->name || !r->at) {
+        free(r->name);
+        free(r->at);
+        free(r);
+        return NULL;
+    }
+    HASH_ADD_KEYPTR(hh, w->rooms, r->name, strlen(r->name), r);
+    return r->at;
 }
 
 int weights_check(const struct weights *w, struct err *e)
 {
     int rc = 0;
-    for (size_t f = 0; !rc && f < w->n_files; f++) rc = file_map_check(w->file[f].is_gguf ? &w->file[f].gguf.map : &w->file[f].st.map, e);
+    for (size_t f = 0; !rc && f < w->n_files; f++) rc = file_map_check(file_map_of(&w->file[f]), e);
     return rc;
 }
 
@@ -524,40 +586,4 @@ enum dtype weights_type(const struct weights *w)
         if (t->usable && (!largest || t->bytes > largest->bytes)) largest = t;
     }
     return largest ? largest->type : DTYPE_F32;
-}
-
-/* ---- loader ---- */
-
-__attribute__((format(printf, 5, 0))) static void load(struct loader *l, struct tensor *out, int rank, const int64_t *dim, const char *fmt,
-                                                       va_list ap)
-{
-    char name[SAFETENSORS_NAME_MAX + 1];
-    if (l->rc) return;
-    int n = vsnprintf(name, sizeof name, fmt, ap);
-    assert(n > 0 && (size_t)n < sizeof name);
-    l->rc = weights_take(l->w, l->d, name, rank, dim, out, l->e);
-}
-
-void load1(struct loader *l, struct tensor *out, int64_t n, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    load(l, out, 1, (int64_t[]){n}, fmt, ap);
-    va_end(ap);
-}
-
-void load2(struct loader *l, struct tensor *out, int64_t n, int64_t c, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    load(l, out, 2, (int64_t[]){n, c}, fmt, ap);
-    va_end(ap);
-}
-
-void load_conv(struct loader *l, struct tensor *out, int64_t co, int64_t ci, int64_t k, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    load(l, out, 4, (int64_t[]){co, ci, k, k}, fmt, ap);
-    va_end(ap);
 }

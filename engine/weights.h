@@ -39,6 +39,14 @@ bool weights_has(const struct weights *w, const char *name);
 int weights_get(struct weights *w, const char *name, int rank, const int64_t *dim, struct tensor *out, struct err *e);
 /* The same, put on the device by dev_weight(). */
 int weights_take(struct weights *w, struct dev *d, const char *name, int rank, const int64_t *dim, struct tensor *out, struct err *e);
+/* Memory for a tensor that is made from stored ones, w's until weights_free(): the same name gives the same bytes again, *fresh tells the first time.
+ * NULL: there is none. */
+void *weights_room(struct weights *w, const char *name, size_t bytes, bool *fresh);
+/* Told of each tensor that weights_take() or a loader has put on a device: bytes as stored. One at a time; NULL: nobody. */
+void weights_watch(struct weights *w, void (*on_taken)(void *ctx, int64_t bytes), void *ctx);
+void weights_taken(const struct weights *w, const struct tensor *host); /* tells it; for those who call dev_weight() themselves */
+/* The files' pages are held no longer; what is read again comes from the files again. For devices that have copied. */
+void weights_let_go(struct weights *w);
 /* ERR_IO when one of the files was cut since it was opened (reading on would be SIGBUS). */
 int  weights_check(const struct weights *w, struct err *e);
 void weights_digest(const struct weights *w, struct sha256 *s); /* the headers of all files: names, shapes, dtypes */

@@ -85,12 +85,23 @@ void op_layer_norm(struct dev *d, struct tensor *y, const struct tensor *x, floa
     if (!idle(d) && !empty(y)) d->ops->layer_norm(d, y, x, eps);
 }
 
-void op_group_norm(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *b, int n_groups,
-                   float eps, enum act act)
+static bool is_stats(const struct tensor *t, int64_t c)
 {
-    assert(is_act(d, y, 3) && is_act(d, x, 3) && tensor_same_shape(y, x) && tensor_dense(y) && tensor_dense(x));
+    return t->type == DTYPE_F32 && t->rank == 2 && t->dim[0] == 3 && t->dim[1] == c && tensor_dense(t);
+}
+
+void op_group_stats(struct dev *d, struct tensor *stats, const struct tensor *x, const struct tensor *w, const struct tensor *b, int n_groups, float eps)
+{
+    assert(is_act(d, x, 3) && tensor_dense(x) && !empty(x) && is_stats(stats, x->dim[2]));
     assert(n_groups > 0 && x->dim[2] % n_groups == 0 && is_vec(w, x->dim[2]) && is_vec(b, x->dim[2]));
-    if (!idle(d) && !empty(y)) d->ops->group_norm(d, y, x, w, b, n_groups, eps, act);
+    if (!idle(d)) d->ops->group_stats(d, stats, x, w, b, n_groups, eps);
+}
+
+void op_group_apply(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *stats, int64_t first, enum act act)
+{
+    assert(is_act(d, y, 3) && is_act(d, x, 3) && tensor_dense(y) && tensor_dense(x) && is_stats(stats, x->dim[2]));
+    assert(y->dim[1] == x->dim[1] && y->dim[2] == x->dim[2] && first >= -1 && first + y->dim[0] <= x->dim[0] + 1);
+    if (!idle(d) && !empty(y)) d->ops->group_apply(d, y, x, stats, first, act);
 }
 
 void op_norm_rope(struct dev *d, struct tensor *x, const struct norm_rope *how)
@@ -179,16 +190,18 @@ void op_conv2d(struct dev *d, struct tensor *y, const struct tensor *x, const st
 {
     assert(is_act(d, y, 3) && is_act(d, x, 3) && tensor_dense(y) && tensor_dense(x) && is_weight(w) && w->rank == 4 && tensor_dense(w) && w->scale == 0.0f);
     assert(w->dim[2] == w->dim[3] && (w->dim[2] == 1 || w->dim[2] == 3) && w->dim[1] == x->dim[2] && w->dim[0] == y->dim[2]);
-    assert(x->dim[0] == y->dim[0] && x->dim[1] == y->dim[1] && x->dim[2] > 0 && is_vec(bias, y->dim[2]));
+    assert((x->dim[0] == y->dim[0] || (w->dim[2] == 3 && x->dim[0] == y->dim[0] + 2)) && x->dim[1] == y->dim[1] && x->dim[2] > 0);
+    assert(is_vec(bias, y->dim[2]));
     assert(!add || (is_act(d, add, 3) && tensor_same_shape(add, y) && tensor_dense(add)));
     if (!idle(d) && !empty(y)) d->ops->conv2d(d, y, x, w, bias, add);
 }
 
-void op_upsample2x(struct dev *d, struct tensor *y, const struct tensor *x)
+void op_conv_up2x(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias)
 {
-    assert(is_act(d, y, 3) && is_act(d, x, 3) && tensor_dense(y) && tensor_dense(x) && y->type == x->type);
-    assert(y->dim[0] == 2 * x->dim[0] && y->dim[1] == 2 * x->dim[1] && y->dim[2] == x->dim[2]);
-    if (!idle(d) && !empty(y)) d->ops->upsample2x(d, y, x);
+    assert(is_act(d, y, 3) && is_act(d, x, 3) && tensor_dense(y) && tensor_dense(x) && is_float(w) && w->rank == 4 && tensor_dense(w));
+    assert(w->dim[0] == 4 * y->dim[2] && w->dim[1] == x->dim[2] && w->dim[2] == 2 && w->dim[3] == 2 && x->dim[2] > 0 && is_vec(bias, y->dim[2]));
+    assert(y->dim[0] == 2 * x->dim[0] && y->dim[1] == 2 * x->dim[1]);
+    if (!idle(d) && !empty(y)) d->ops->conv_up2x(d, y, x, w, bias);
 }
 
 /* tokens [>= H/p*W/p, p*p*c] of latent [c,H,W] */

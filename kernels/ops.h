@@ -40,9 +40,13 @@ typedef void op_embed_rows_f(struct dev *d, struct tensor *y, const struct tenso
 typedef void op_rms_norm_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, float eps);
 /* y = (x - mean) / sqrt(var + eps) over the last dim, no affine.  x, y [n,c].  y may be x. */
 typedef void op_layer_norm_f(struct dev *d, struct tensor *y, const struct tensor *x, float eps);
-/* Group norm over (h, w, c/groups), affine, then act.  x, y [h,w,c] dense, channels last  w, b [c].  y may be x. */
-typedef void op_group_norm_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *b,
-                             int n_groups, float eps, enum act act);
+/* Group norm in two halves, so that a picture may be normalised a few rows at a time: stats F32 [3,c] receives mean, multiplier and bias of each
+ * channel, of the whole x [h,w,c].  w, b [c] */
+typedef void op_group_stats_f(struct dev *d, struct tensor *stats, const struct tensor *x, const struct tensor *w, const struct tensor *b,
+                              int n_groups, float eps);
+/* y [n,w,c]: rows first .. first + n of act((x - mean) * multiplier + bias).  x [h,w,c]  first >= -1, first + n <= h + 1: the rows outside of
+ * x are zeros, the padding of a convolution.  y may be x when they are the same rows. */
+typedef void op_group_apply_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *stats, int64_t first, enum act act);
 /* Every head is normed, v / sqrt(mean(v^2) + eps) * w, then turned by its row of the table.  x [n,h,dh] in place: queries, then keys. */
 typedef void op_norm_rope_f(struct dev *d, struct tensor *x, const struct norm_rope *how);
 /* x += gate * norm(y, wy), then h = norm(x, wh) * (1 + scale).  y NULL: x is as it was; h NULL: no second norm.
@@ -63,10 +67,13 @@ typedef void op_time_embed_f(struct dev *d, struct tensor *y, float t);
 /* x = what torch.randn draws from seed on a GPU of n_threads threads (a positive multiple of 256).  x F32 dense */
 typedef void op_noise_f(struct dev *d, struct tensor *x, uint64_t seed, uint32_t n_threads);
 /* Stride 1, zero padding k/2, optional residual.  x [h,w,ci]  w [co,ci,k,k], k 1 or 3, as stored  bias [co]
- * add NULL or [h,w,co] (y = conv + bias + add; add may be y)  y [h,w,co].  y does not alias x. */
+ * add NULL or [h,w,co] (y = conv + bias + add; add may be y)  y [h,w,co].  y does not alias x.
+ * With k 3 x may bring its rows above and below: x [h+2,w,ci], nothing is padded there. */
 typedef void op_conv2d_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
                          const struct tensor *add);
-typedef void op_upsample2x_f(struct dev *d, struct tensor *y, const struct tensor *x);            /* nearest. x [h,w,c]  y [2h,2w,c] */
+/* y = the 3x3 convolution above of nearest-2x of x, which is never made: each of the four pixels of a cell is a 2x2 convolution of x.
+ * x [h,w,ci]  w [4*co,ci,2,2] of conv_up2x_fold() (fold.h)  bias [co]  y [2h,2w,co].  y does not alias x. */
+typedef void op_conv_up2x_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias);
 /* Latent F32 [c,H,W] -> tokens [H/p*W/p, p*p*c], token order (h,w), features (ph,pw,c) with channel fastest. */
 typedef void op_patchify_f(struct dev *d, struct tensor *y, const struct tensor *z, int patch);
 /* The inverse, to F32 [c,H,W]; reads the first H/p*W/p rows of x. */
@@ -119,7 +126,8 @@ struct ops {
     op_embed_rows_f   *embed_rows;
     op_rms_norm_f     *rms_norm;
     op_layer_norm_f   *layer_norm;
-    op_group_norm_f   *group_norm;
+    op_group_stats_f  *group_stats;
+    op_group_apply_f  *group_apply;
     op_norm_rope_f    *norm_rope;
     op_add_norm_f     *add_norm;
     op_attention_f    *attention;
@@ -132,7 +140,7 @@ struct ops {
     op_time_embed_f   *time_embed;
     op_noise_f        *noise;
     op_conv2d_f       *conv2d;
-    op_upsample2x_f   *upsample2x;
+    op_conv_up2x_f    *conv_up2x;
     op_patchify_f     *patchify;
     op_unpatchify_f   *unpatchify;
     op_to_nhwc_f      *to_nhwc;
@@ -147,7 +155,8 @@ extern op_linear_f      op_linear;
 extern op_embed_rows_f  op_embed_rows;
 extern op_rms_norm_f    op_rms_norm;
 extern op_layer_norm_f  op_layer_norm;
-extern op_group_norm_f  op_group_norm;
+extern op_group_stats_f op_group_stats;
+extern op_group_apply_f op_group_apply;
 extern op_norm_rope_f   op_norm_rope;
 extern op_add_norm_f    op_add_norm;
 extern op_attention_f   op_attention;
@@ -160,7 +169,7 @@ extern op_axpy_f        op_axpy;
 extern op_time_embed_f  op_time_embed;
 extern op_noise_f       op_noise;
 extern op_conv2d_f      op_conv2d;
-extern op_upsample2x_f  op_upsample2x;
+extern op_conv_up2x_f   op_conv_up2x;
 extern op_patchify_f    op_patchify;
 extern op_unpatchify_f  op_unpatchify;
 extern op_to_nhwc_f     op_to_nhwc;

@@ -5,6 +5,7 @@
 #include "worker/engine_child.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -28,7 +29,7 @@ struct engine_child {
     struct writer               *writer;
     struct picture              *making;  /* NULL between tasks */
     enum stage                   stage;   /* of it */
-    int64_t                      said_ms; /* LOADING, last */
+    int64_t                      loading_ms, said_ms; /* LOADING, first and last */
     char                         payload[LINK_PAYLOAD_MAX];
 };
 
@@ -63,16 +64,23 @@ static void on_stage(void *ctx, const struct picture *p, enum stage stage, int s
     say(&h, (struct str){0}, -1);
 }
 
-static void on_loading(void *ctx, double done, const char *what)
+static void on_loading(void *ctx, int64_t done_bytes, int64_t all_bytes, const char *what)
 {
     struct engine_child *c = ctx;
     struct link_head     h = {.kind = LINK_LOADING};
     int64_t              now = now_ms();
+    bool                 ready = done_bytes == all_bytes && strcmp(what, "ready") == 0;
+    char                 text[200];
 
-    if (now - c->said_ms < SAY_LOADING_MS && done < 1.0) return;
+    if (!c->loading_ms) c->loading_ms = now;
+    if (now - c->said_ms < SAY_LOADING_MS && !ready) return;
     c->said_ms = now;
-    h.permille = done <= 0 ? 0 : done >= 1 ? 1000 : (uint32_t)(done * 1000);
-    say(&h, str_sub(str_of(what), 0, 200), -1);
+    h.permille = ready ? 1000 : all_bytes > 0 ? (uint32_t)(done_bytes * 1000 / all_bytes) : 0;
+    snprintf(text, sizeof text, "%.100s", what);
+    if (done_bytes > 0)
+        snprintf(text, sizeof text, "%.100s, %.2f of %.2f GB, %.1f GB/s", what, (double)done_bytes / 1e9, (double)all_bytes / 1e9,
+                 (double)done_bytes / 1e6 / (double)(now > c->loading_ms ? now - c->loading_ms : 1));
+    say(&h, str_of(text), -1);
 }
 
 static void cancel(struct engine_child *c, const struct link_head *h)

@@ -1,4 +1,4 @@
-/* conv.c - 3x3 and 1x1 convolutions on channels-last pictures, in horizontal strips of fixed height.
+/* conv.c - 3x3 and 1x1 convolutions on channels-last pictures, and 3x3 behind nearest-2x as four 2x2 ones, in horizontal strips of fixed height.
  *
  * A strip is one single-threaded oneDNN convolution; its halo rows are read from the picture itself, so only the top and bottom strips have
  * padding: at most three shapes per call (first, middle, last). The cut depends on the shape alone, so the result does not depend on the
@@ -43,11 +43,14 @@ struct shape {
     const struct conv_weight *weight;
 };
 
+/* h, w of y (of x, too, but for rows that x brings itself). Tap 0 of a pixel lies `above` rows above and `left` columns left of it. */
 struct job {
     struct cpu  *c;
-    const float *x, *bias, *add;
+    const float *x, *bias, *add; /* x: row 0 of the picture, also when there are rows above */
     float       *y;
-    int64_t      h, w, ci, co, k, strip;
+    int64_t      h, w, ci, co, k, strip, above, left;
+    int64_t      y_row, y_px; /* elements between rows and between pixels of y */
+    bool         has_rows;    /* x has a row above and one below: no padding there */
     bool         bf16, native;
     struct shape shape[SHAPES];
     int          n_shapes;
@@ -88,7 +91,7 @@ static int describe_reorder(struct job *j, struct step *s, const dnnl_memory_des
 static int describe(struct job *j, struct shape *s)
 {
     dnnl_data_type_t        type = j->native ? dnnl_bf16 : dnnl_f32;
-    int64_t                 halo = j->k / 2, rows = s->height + 2 * halo - s->top - s->bottom;
+    int64_t                 rows = s->height + j->k - 1 - s->top - s->bottom;
     dnnl_dims_t             x_dim = {1, j->ci, rows, j->w}, y_dim = {1, j->co, s->height, j->w};
     dnnl_memory_desc_t      x, w, b, y, x_plain, y_plain;
     dnnl_convolution_desc_t op;
@@ -101,9 +104,9 @@ static int describe(struct job *j, struct shape *s)
           dnnl_memory_desc_init_by_tag(&b, 1, (dnnl_dims_t){j->co}, dnnl_f32, dnnl_a) ||
           dnnl_memory_desc_init_by_tag(&y, 4, y_dim, dnnl_f32, dnnl_format_tag_any) ||
           dnnl_memory_desc_init_by_tag(&x_plain, 4, x_dim, dnnl_f32, dnnl_nhwc) ||
-          dnnl_memory_desc_init_by_tag(&y_plain, 4, y_dim, dnnl_f32, dnnl_nhwc) ||
+          dnnl_memory_desc_init_by_strides(&y_plain, 4, y_dim, dnnl_f32, (dnnl_dims_t){s->height * j->y_row, 1, j->y_row, j->y_px}) ||
           dnnl_convolution_forward_desc_init(&op, dnnl_forward_inference, dnnl_convolution_direct, &x, &w, &b, &y, (dnnl_dims_t){1, 1},
-                                             (dnnl_dims_t){s->top, halo}, (dnnl_dims_t){s->bottom, halo}) ||
+                                             (dnnl_dims_t){s->top, j->left}, (dnnl_dims_t){s->bottom, j->k - 1 - j->left}) ||
           dnnl_primitive_attr_create(&attr) || dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) ||
           dnnl_primitive_desc_create(&s->conv.desc, &op, attr, j->c->engine, NULL) || dnnl_primitive_create(&s->conv.prim, s->conv.desc);
     if (!bad) {
@@ -219,8 +222,8 @@ static struct shape strip_of(const struct job *j, int64_t i)
 {
     struct shape s = {.height = j->h - i * j->strip < j->strip ? j->h - i * j->strip : j->strip};
 
-    s.top = i == 0 ? j->k / 2 : 0;
-    s.bottom = i * j->strip + s.height == j->h ? j->k / 2 : 0;
+    s.top = i == 0 && !j->has_rows ? j->above : 0;
+    s.bottom = i * j->strip + s.height == j->h && !j->has_rows ? j->k - 1 - j->above : 0;
     return s;
 }
 
@@ -239,7 +242,7 @@ static void strip(void *ctx, int64_t chunk, int thread)
     struct job         *j = ctx;
     const struct shape  like = strip_of(j, chunk);
     const struct shape *s = find_shape(j, &like);
-    int64_t             halo = j->k / 2, row = chunk * j->strip - halo + s->top, line_y = j->w * j->co, at_y = chunk * j->strip * line_y;
+    int64_t             row = chunk * j->strip - j->above + s->top, at_y = chunk * j->strip * j->y_row;
     const float        *x = j->x + row * j->w * j->ci;
     float              *y = j->y + at_y;
     char               *in = pool_scratch(j->c->pool, thread), *out = in + s->in_bytes, *lib = out + s->out_bytes;
@@ -247,7 +250,7 @@ static void strip(void *ctx, int64_t chunk, int thread)
 
     if (s->in.prim) bad = run_reorder(j, &s->in, x, in);
     if (j->bf16 && !j->native) round_bf16((float *)in, (const float *)in, (int64_t)(s->in_bytes / sizeof(float)));
-    if (j->add && j->add != j->y) memcpy(y, j->add + at_y, (size_t)(s->height * line_y) * sizeof *y);
+    if (j->add && j->add != j->y) memcpy(y, j->add + at_y, (size_t)(s->height * j->y_row) * sizeof *y);
     bad = bad || run_step(j, &s->conv, 5, (struct arg[]){{DNNL_ARG_SRC, dnnl_query_src_md, 0, s->in.prim ? (const void *)in : x},
                                                          {DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0, s->weight->data},
                                                          {DNNL_ARG_BIAS, dnnl_query_weights_md, 1, j->bias},
@@ -260,7 +263,7 @@ static void strip(void *ctx, int64_t chunk, int thread)
 /* Rows per strip: enough pixels to be worth a call, enough strips for many threads, within STRIP_BYTES of scratch. By shape alone. */
 static int64_t strip_height(const struct job *j)
 {
-    int64_t line_bytes = j->w * (j->ci + j->co) * (int64_t)sizeof(float), halo_bytes = j->k / 2 * 2 * j->w * j->ci * (int64_t)sizeof(float);
+    int64_t line_bytes = j->w * (j->ci + j->co) * (int64_t)sizeof(float), halo_bytes = (j->k - 1) * j->w * j->ci * (int64_t)sizeof(float);
     int64_t most = (STRIP_BYTES - halo_bytes) / line_bytes, wish = (j->h + STRIPS_WISHED - 1) / STRIPS_WISHED;
 
     if (wish * j->w < STRIP_PIXELS_MIN) wish = (STRIP_PIXELS_MIN + j->w - 1) / j->w;
@@ -291,34 +294,55 @@ static int plan(struct job *j, const struct tensor *w, int64_t n_strips, size_t 
     return 0;
 }
 
-void cpu_conv2d(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
-                const struct tensor *add)
+/* from: weight [co,ci,k,k]. Failures stick in the device. */
+static void convolve(struct dev *d, struct job *j, const struct tensor *from)
 {
     struct cpu *c = cpu_of(d);
-    struct job  j = {.c = c, .x = x->data, .add = add ? add->data : NULL, .y = y->data, .h = x->dim[0], .w = x->dim[1], .ci = x->dim[2],
-                     .co = w->dim[0], .k = w->dim[2], .bf16 = d->precision == PRECISION_BF16};
     int64_t     n_strips;
     size_t      bytes = 0;
     int         before, rc;
 
-    if (winograd_takes(c, x, w)) {
-        cpu_winograd(d, y, x, w, bias, add);
-        return;
-    }
-    if (!(j.bias = cpu_vec(d, bias, 0))) return;
-    j.native = j.bf16 && c->native_bf16;
-    j.strip = strip_height(&j);
-    n_strips = (j.h + j.strip - 1) / j.strip;
+    j->c = c;
+    j->bf16 = d->precision == PRECISION_BF16;
+    j->native = j->bf16 && c->native_bf16;
+    j->strip = strip_height(j);
+    n_strips = (j->h + j->strip - 1) / j->strip;
     before = pool_quiet(); /* a primitive remembers how many threads there were when it was made */
-    rc = plan(&j, w, n_strips, &bytes);
+    rc = plan(j, from, n_strips, &bytes);
     pool_unquiet(before);
     if (!rc) rc = pool_reserve(c->pool, bytes);
-    if (!rc) pool_for(c->pool, n_strips, strip, &j);
-    for (int i = 0; i < j.n_shapes; i++) {
-        step_free(&j.shape[i].in);
-        step_free(&j.shape[i].conv);
-        step_free(&j.shape[i].out);
+    if (!rc) pool_for(c->pool, n_strips, strip, j);
+    for (int i = 0; i < j->n_shapes; i++) {
+        step_free(&j->shape[i].in);
+        step_free(&j->shape[i].conv);
+        step_free(&j->shape[i].out);
     }
-    if (rc == ERR_NOMEM) dev_fail(d, ERR_NOMEM, "cpu: no memory for a convolution of %lld to %lld channels", (long long)j.ci, (long long)j.co);
-    else if (rc || j.failed) dev_fail(d, ERR_DEVICE, "cpu: oneDNN refused a convolution of %lld to %lld channels", (long long)j.ci, (long long)j.co);
+    if (rc == ERR_NOMEM) dev_fail(d, ERR_NOMEM, "cpu: no memory for a convolution of %lld to %lld channels", (long long)j->ci, (long long)j->co);
+    else if (rc || j->failed) dev_fail(d, ERR_DEVICE, "cpu: oneDNN refused a convolution of %lld to %lld channels", (long long)j->ci, (long long)j->co);
+}
+
+void cpu_conv2d(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
+                const struct tensor *add)
+{
+    const int64_t width = y->dim[1], ci = x->dim[2], co = y->dim[2], k = w->dim[2];
+    const bool    has_rows = x->dim[0] > y->dim[0];
+    struct job    j = {.x = (const float *)x->data + (has_rows ? width * ci : 0), .add = add ? add->data : NULL, .y = y->data, .h = y->dim[0],
+                       .w = width, .ci = ci, .co = co, .k = k, .above = k / 2, .left = k / 2, .y_row = width * co, .y_px = co, .has_rows = has_rows};
+
+    if (winograd_takes(cpu_of(d), y, w)) cpu_winograd(d, y, x, w, bias, add);
+    else if ((j.bias = cpu_vec(d, bias, 0))) convolve(d, &j, w);
+}
+
+void cpu_conv_up2x(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias)
+{
+    const int64_t width = x->dim[1], ci = x->dim[2], co = y->dim[2];
+    const float  *b = cpu_vec(d, bias, 0);
+
+    for (int phase = 0; b && phase < 4 && !d->err.code; phase++) {
+        const struct tensor from = tensor_slice(w, phase * co, co);
+        struct job          j = {.x = x->data, .bias = b, .y = (float *)y->data + (phase / 2 * 2 * width + phase % 2) * co, .h = x->dim[0], .w = width,
+                                 .ci = ci, .co = co, .k = 2, .above = 1 - phase / 2, .left = 1 - phase % 2, .y_row = 4 * width * co, .y_px = 2 * co};
+
+        convolve(d, &j, &from);
+    }
 }

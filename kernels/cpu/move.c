@@ -96,28 +96,6 @@ void cpu_fill_rows(struct dev *d, struct tensor *y, const struct tensor *row)
     if (j.vec) run(d, &j, y->dim[0], y->dim[1]);
 }
 
-/* Row i of x gives rows 2i and 2i + 1 of y. */
-static void upsample_row(const struct job *j, int64_t i)
-{
-    int64_t      w = j->x->dim[1], c = j->x->dim[2];
-    const float *from = (const float *)j->x->data + i * w * c;
-    float       *to = (float *)j->y->data + 2 * i * 2 * w * c;
-    size_t       bytes = (size_t)c * sizeof(float);
-
-    for (int64_t px = 0; px < w; px++) {
-        memcpy(to + 2 * px * c, from + px * c, bytes);
-        memcpy(to + (2 * px + 1) * c, from + px * c, bytes);
-    }
-    memcpy(to + 2 * w * c, to, 2 * (size_t)w * bytes);
-}
-
-void cpu_upsample2x(struct dev *d, struct tensor *y, const struct tensor *x)
-{
-    struct job j = {.fn = upsample_row, .x = x, .y = y};
-
-    run(d, &j, x->dim[0], 4 * x->dim[1] * x->dim[2]);
-}
-
 /* Token row i: the patches of one line of patches. x: tokens, y: latent, whichever is written. */
 static void patch_line(const struct job *j, int64_t line)
 {

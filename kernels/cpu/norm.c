@@ -2,6 +2,7 @@
  * Not here: learned scales of adaLN (act.c). */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/cpu/common.h"
 #include "kernels/cpu/cpu.h"
@@ -170,8 +171,8 @@ struct group {
     const float *x;
     float       *y;
     int64_t      pixels, c, per_chunk;
-    double      *sums;        /* [chunks][2][c] */
-    float       *mean, *mul, *bias; /* [c] */
+    double      *sums;  /* [chunks][2][c] */
+    float       *stats; /* [3][c]: mean, multiplier, bias */
     bool         silu;
 };
 
@@ -257,10 +258,10 @@ static void apply_chunk(void *ctx, int64_t chunk, int thread)
     int64_t             at = chunk * j->per_chunk * j->c;
 
     (void)thread;
-    apply_pixels(j->y + at, j->x + at, pixels_of(j, chunk), j->c, j->mean, j->mul, j->bias, j->silu);
+    apply_pixels(j->y + at, j->x + at, pixels_of(j, chunk), j->c, j->stats, j->stats + j->c, j->stats + 2 * j->c, j->silu);
 }
 
-/* Channels' mean, multiplier and bias from the chunks' sums. */
+/* The stats from the chunks' sums. */
 static void fold(struct group *j, int64_t n_chunks, int n_groups, float eps, const float *w, const float *b)
 {
     int64_t per_group = j->c / n_groups;
@@ -281,17 +282,17 @@ static void fold(struct group *j, int64_t n_chunks, int n_groups, float eps, con
         var = q / count - mean * mean;
         r = 1.0 / sqrt((var < 0.0 ? 0.0 : var) + (double)eps); /* NaN stays NaN */
         for (int64_t i = g * per_group; i < (g + 1) * per_group; i++) {
-            j->mean[i] = (float)mean;
-            j->mul[i] = (float)(r * (double)w[i]);
-            j->bias[i] = b[i];
+            j->stats[i] = (float)mean;
+            j->stats[j->c + i] = (float)(r * (double)w[i]);
+            j->stats[2 * j->c + i] = b[i];
         }
     }
 }
 
-void cpu_group_norm(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *b, int n_groups,
-                    float eps, enum act act)
+void cpu_group_stats(struct dev *d, struct tensor *stats, const struct tensor *x, const struct tensor *w, const struct tensor *b, int n_groups,
+                     float eps)
 {
-    struct group j = {.x = x->data, .y = y->data, .pixels = x->dim[0] * x->dim[1], .c = x->dim[2], .silu = act == ACT_SILU};
+    struct group j = {.x = x->data, .pixels = x->dim[0] * x->dim[1], .c = x->dim[2], .stats = stats->data};
     const float *w32 = cpu_vec(d, w, 0), *b32 = cpu_vec(d, b, 1);
     int64_t      n_chunks;
 
@@ -299,16 +300,24 @@ void cpu_group_norm(struct dev *d, struct tensor *y, const struct tensor *x, con
     j.per_chunk = cpu_rows_per_chunk(j.pixels, j.c);
     if (j.per_chunk < j.pixels / 256) j.per_chunk = (j.pixels + 255) / 256; /* at most 256 chunks: their sums stay small */
     n_chunks = (j.pixels + j.per_chunk - 1) / j.per_chunk;
-    j.sums = malloc((size_t)(n_chunks * 2 * j.c) * sizeof(double) + 3 * (size_t)j.c * sizeof(float));
+    j.sums = malloc((size_t)(n_chunks * 2 * j.c) * sizeof(double));
     if (!j.sums) {
         dev_fail(d, ERR_NOMEM, "cpu: no memory for the sums of a group norm");
         return;
     }
-    j.mean = (float *)(j.sums + n_chunks * 2 * j.c);
-    j.mul = j.mean + j.c;
-    j.bias = j.mul + j.c;
     pool_for(cpu_of(d)->pool, n_chunks, sum_chunk, &j);
     fold(&j, n_chunks, n_groups, eps, w32, b32);
-    pool_for(cpu_of(d)->pool, n_chunks, apply_chunk, &j);
     free(j.sums);
+}
+
+void cpu_group_apply(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *stats, int64_t first, enum act act)
+{
+    const int64_t line = x->dim[1] * x->dim[2], above = first < 0, below = first + y->dim[0] > x->dim[0], n = y->dim[0] - above - below;
+    struct group  j = {.x = (const float *)x->data + (first + above) * line, .y = (float *)y->data + above * line, .pixels = n * x->dim[1],
+                       .c = x->dim[2], .stats = stats->data, .silu = act == ACT_SILU};
+
+    if (above) memset(y->data, 0, (size_t)line * sizeof(float));
+    if (below) memset((float *)y->data + (above + n) * line, 0, (size_t)line * sizeof(float));
+    j.per_chunk = cpu_rows_per_chunk(j.pixels, j.c);
+    pool_for(cpu_of(d)->pool, (j.pixels + j.per_chunk - 1) / j.per_chunk, apply_chunk, &j);
 }

@@ -33,6 +33,7 @@ struct job {
     const void   *w;
     enum dtype    w_type;
     int64_t       h, w_px, ci, co;
+    int64_t       given;               /* rows of x above y's first, and below its last: 0 or 1 */
     int64_t       across, first, n;    /* tiles in a row of them; the block's first tile and how many */
 };
 
@@ -152,7 +153,7 @@ WIDE static void transform_tile(void *ctx, int64_t i, int thread)
             int64_t y = top + p / SIDE, x = left + p % SIDE;
 
             d[p] = (lanes){0};
-            if (y >= 0 && y < j->h && x >= 0 && x < j->w_px) d[p] = *(const lanes *)(j->x + (y * j->w_px + x) * j->ci + c);
+            if (y >= -j->given && y < j->h + j->given && x >= 0 && x < j->w_px) d[p] = *(const lanes *)(j->x + (y * j->w_px + x) * j->ci + c);
         }
         for (int k = 0; k < SIDE; k++) points(t + k, d + k, SIDE);
         for (int k = 0; k < SIDE; k++) points(d + k * SIDE, t + k * SIDE, 1);
@@ -265,18 +266,19 @@ static bool has_code(void)
 }
 #endif
 
-bool winograd_takes(const struct cpu *c, const struct tensor *x, const struct tensor *w)
+bool winograd_takes(const struct cpu *c, const struct tensor *y, const struct tensor *w)
 {
-    return c->fast && has_code() && w->dim[2] == 3 && x->dim[2] % 8 == 0 && x->dim[2] >= 64 && w->dim[0] % COLS == 0 && x->dim[0] >= OUT &&
-           x->dim[1] >= OUT;
+    return c->fast && has_code() && w->dim[2] == 3 && w->dim[1] % 8 == 0 && w->dim[1] >= 64 && w->dim[0] % COLS == 0 && y->dim[0] >= OUT &&
+           y->dim[1] >= OUT;
 }
 
 void cpu_winograd(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias,
                   const struct tensor *add)
 {
     struct cpu *c = cpu_of(d);
-    struct job  j = {.c = c, .x = x->data, .add = add ? add->data : NULL, .y = y->data, .w = w->data, .w_type = w->type,
-                     .h = x->dim[0], .w_px = x->dim[1], .ci = x->dim[2], .co = w->dim[0], .across = (x->dim[1] + OUT - 1) / OUT};
+    int64_t     given = x->dim[0] > y->dim[0];
+    struct job  j = {.c = c, .x = (const float *)x->data + given * x->dim[1] * x->dim[2], .add = add ? add->data : NULL, .y = y->data,
+                     .w = w->data, .w_type = w->type, .h = y->dim[0], .given = given, .w_px = x->dim[1], .ci = x->dim[2], .co = w->dim[0], .across = (x->dim[1] + OUT - 1) / OUT};
     int64_t     n_tiles = j.across * ((j.h + OUT - 1) / OUT);
 
     if (!(j.bias = cpu_vec(d, bias, 0))) return;

@@ -10,8 +10,8 @@
 
 struct cpu;
 
-/* Whether this shape is worth it and this CPU has the code. */
-bool winograd_takes(const struct cpu *c, const struct tensor *x, const struct tensor *w);
+/* Whether y of this shape is worth it and this CPU has the code. */
+bool winograd_takes(const struct cpu *c, const struct tensor *y, const struct tensor *w);
 /* As op_conv2d. Weights are transformed once (four times their F32 size) and kept by their address. */
 extern op_conv2d_f cpu_winograd;
 /* Forget what was kept for bytes that go away; all when at is NULL. */

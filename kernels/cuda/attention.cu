@@ -6,6 +6,7 @@
  * Long attentions that are not causal go to cuDNN where it is (dnn.c).
  * Not here: F32 attention and wider heads (attention_chunks.cu). */
 #include "kernels/cuda/common.cuh"
+#include "kernels/cuda/mma.cuh"
 
 #define QUERIES 64
 #define WARPS   4
@@ -17,31 +18,6 @@ struct attention {
     float          scale; /* times log2(e) */
     bool           causal, wide_q, wide_kv, wide_y;
 };
-
-static __device__ __forceinline__ void ldmatrix(unsigned int r[4], const __nv_bfloat16 *at)
-{
-    unsigned int s = (unsigned int)__cvta_generic_to_shared(at);
-
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(s) : "memory");
-}
-
-static __device__ __forceinline__ void ldmatrix_turned(unsigned int r[4], const __nv_bfloat16 *at)
-{
-    unsigned int s = (unsigned int)__cvta_generic_to_shared(at);
-
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(s)
-                 : "memory");
-}
-
-/* c[16,8] += a[16,16] b[16,8] */
-static __device__ __forceinline__ void mma(float c[4], const unsigned int a[4], unsigned int b0, unsigned int b1)
-{
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 
 /* Rows first .. first + ROWS of a head into shared memory as bf16; zeros beyond `rows` and beyond dh. */
 template <int D, int ROWS>

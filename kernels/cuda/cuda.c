@@ -228,68 +228,59 @@ const void *cuda_ordered(struct dev *d, const struct tensor *w)
 }
 
 /* Host floats of another type, in pieces, through the raw slot. */
-static cudaError_t upload_cast(struct dev *d, const struct tensor *host, struct tensor *out)
+static void upload_cast(struct dev *d, const struct tensor *host, struct tensor *out)
 {
     const int64_t n = tensor_count(host), size = (int64_t)dtype_bytes(host->type), step = (int64_t)UPLOAD_BYTES / size;
     void         *raw = cuda_space(d, SLOT_RAW, (size_t)((n < step ? n : step) * size));
-    cudaError_t   rc = cudaSuccess;
 
-    for (int64_t at = 0; raw && at < n && rc == cudaSuccess; at += step) {
+    for (int64_t at = 0; raw && at < n; at += step) {
         const int64_t m = n - at < step ? n - at : step;
 
-        rc = cudaMemcpyAsync(raw, (const char *)host->data + at * size, (size_t)(m * size), cudaMemcpyHostToDevice, cuda_stream(d));
-        if (rc == cudaSuccess) cuda_cast(d, (char *)out->data + at * (int64_t)dtype_bytes(out->type), out->type, m, raw, host->type, m, 1, m);
+        if (!cuda_upload(d, raw, (const char *)host->data + at * size, (size_t)(m * size))) return;
+        cuda_cast(d, (char *)out->data + at * (int64_t)dtype_bytes(out->type), out->type, m, raw, host->type, m, 1, m);
     }
-    return rc;
 }
 
 /* A convolution's weight: as stored into raw, blocks widened beside it, then in its order. */
-static cudaError_t upload_conv(struct dev *d, const struct tensor *host, struct tensor *out)
+static void upload_conv(struct dev *d, const struct tensor *host, struct tensor *out)
 {
     const int64_t n = tensor_count(host);
     const size_t  bytes = dtype_row_bytes(host->type, n);
     struct tensor raw = *host;
     void         *wide = NULL;
-    cudaError_t   rc;
 
-    if (!(raw.data = cuda_space(d, SLOT_RAW, bytes))) return cudaSuccess;
-    rc = cudaMemcpyAsync(raw.data, host->data, bytes, cudaMemcpyHostToDevice, cuda_stream(d));
-    if (rc != cudaSuccess) return rc;
+    if (!(raw.data = cuda_space(d, SLOT_RAW, bytes)) || !cuda_upload(d, raw.data, host->data, bytes)) return;
     if (quant_is(host->type)) {
-        if (!(wide = cuda_space(d, SLOT_COLUMNS, (size_t)n * dtype_bytes(out->type)))) return cudaSuccess;
+        if (!(wide = cuda_space(d, SLOT_COLUMNS, (size_t)n * dtype_bytes(out->type)))) return;
         cuda_widen(d, cuda_stream(d), wide, out->type, tensor_cols(&raw), &raw, NULL, raw.dim[0], 0.0f);
     }
     cuda_order(d, out->data, wide ? wide : raw.data, wide ? out->type : host->type, host->dim[0], host->dim[1], host->dim[2]);
-    return cudaSuccess;
 }
 
 /* Blocks that do not stay, in pieces of whole rows of blocks, through the raw slot. A vector takes its scale with it. */
-static cudaError_t upload_wide(struct dev *d, const struct tensor *host, struct tensor *out)
+static void upload_wide(struct dev *d, const struct tensor *host, struct tensor *out)
 {
     const int64_t n = tensor_count(host), block = 256, step = (int64_t)UPLOAD_BYTES / 4 / block * block;
     struct tensor raw = {.type = host->type, .rank = 1, .pitch = 1};
-    cudaError_t   rc = cudaSuccess;
 
     raw.data = cuda_space(d, SLOT_RAW, dtype_row_bytes(host->type, n < step ? n : step));
-    for (int64_t at = 0; raw.data && at < n && rc == cudaSuccess; at += step) {
+    for (int64_t at = 0; raw.data && at < n; at += step) {
         struct tensor row = raw;
 
         row.rank = 2, row.dim[0] = 1, row.dim[1] = row.pitch = n - at < step ? n - at : step;
-        rc = cudaMemcpyAsync(raw.data, (const char *)host->data + dtype_row_bytes(host->type, at), dtype_row_bytes(host->type, row.dim[1]),
-                             cudaMemcpyHostToDevice, cuda_stream(d));
-        if (rc != cudaSuccess) break;
+        if (!cuda_upload(d, raw.data, (const char *)host->data + dtype_row_bytes(host->type, at), dtype_row_bytes(host->type, row.dim[1]))) return;
         cuda_widen(d, cuda_stream(d), (char *)out->data + at * (int64_t)dtype_bytes(out->type), out->type, row.dim[1], &row, NULL, 1,
                    out->scale == 0.0f ? host->scale : 0.0f);
     }
-    return rc;
 }
 
-/* The host's bytes to out, which has room for them. */
-static cudaError_t upload(struct dev *d, const struct tensor *host, struct tensor *out)
+/* The host's values to out, which has room for them. */
+static void upload(struct dev *d, const struct tensor *host, struct tensor *out)
 {
-    if (host->rank == 4) return upload_conv(d, host, out);
-    if (host->type != out->type) return quant_is(host->type) ? upload_wide(d, host, out) : upload_cast(d, host, out);
-    return cudaMemcpyAsync(out->data, host->data, dtype_row_bytes(host->type, tensor_count(host)), cudaMemcpyHostToDevice, cuda_stream(d));
+    if (host->rank == 4) upload_conv(d, host, out);
+    else if (host->type == out->type) cuda_upload(d, out->data, host->data, dtype_row_bytes(host->type, tensor_count(host)));
+    else if (quant_is(host->type)) upload_wide(d, host, out);
+    else upload_cast(d, host, out);
 }
 
 /* What dev_weight() makes of n host tensors, without data; *bytes: on the device. Blocks stay where a product, or a table of rows, reads them. */
@@ -322,9 +313,8 @@ static void *take_weight(struct dev *d, size_t bytes)
 
 static int weight(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e)
 {
-    char        text[80];
-    size_t      bytes;
-    cudaError_t rc = cudaSuccess;
+    char   text[80];
+    size_t bytes;
 
     weight_shape(d, host, n, out, &bytes);
     bytes += !bytes;
@@ -338,11 +328,10 @@ static int weight(struct dev *d, const struct tensor *host, int n, struct tensor
     }
     if (d->scratch.settled) return 0;
     if (host->rank == 4 && !note_ordered(cuda_of(d), out->data, out->data)) return err_set(e, ERR_NOMEM, "%s: no memory for weights", d->name);
-    for (int64_t i = 0, row = 0; i < n && rc == cudaSuccess; row += host[i++].dim[0]) {
+    for (int64_t i = 0, row = 0; i < n && !d->err.code; row += host[i++].dim[0]) {
         struct tensor part = n == 1 ? *out : tensor_slice(out, row, host[i].dim[0]);
-        rc = upload(d, &host[i], &part);
+        upload(d, &host[i], &part);
     }
-    if (rc != cudaSuccess) return failed(d, rc, "upload of a weight", e);
     return d->err.code ? dev_sync(d, e) : 0;
 }
 
@@ -360,6 +349,7 @@ static void end(struct dev *d)
     for (int i = 0; i < c->kept.n; i++) cudaFree(c->kept.at[i]);
     for (int i = 0; i < SLOT_COUNT; i++) cudaFree(c->space[i].at);
     expand_close(&c->expand);
+    upload_close(&c->upload);
     dnn_close(c->dnn);
     blas_close(c->blas);
     if (c->host) cudaFreeHost(c->host);
@@ -393,7 +383,8 @@ static const struct ops table = {
     .embed_rows = cuda_embed_rows,
     .rms_norm = cuda_rms_norm,
     .layer_norm = cuda_layer_norm,
-    .group_norm = cuda_group_norm,
+    .group_stats = cuda_group_stats,
+    .group_apply = cuda_group_apply,
     .norm_rope = cuda_norm_rope,
     .add_norm = cuda_add_norm,
     .attention = cuda_attention,
@@ -406,7 +397,7 @@ static const struct ops table = {
     .time_embed = cuda_time_embed,
     .noise = cuda_noise,
     .conv2d = cuda_conv2d,
-    .upsample2x = cuda_upsample2x,
+    .conv_up2x = cuda_conv_up2x,
     .patchify = cuda_patchify,
     .unpatchify = cuda_unpatchify,
     .to_nhwc = cuda_to_nhwc,

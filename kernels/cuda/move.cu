@@ -107,35 +107,6 @@ extern "C" void cuda_fill_rows(struct dev *d, struct tensor *y, const struct ten
     run_take(d, y, &flat, NULL);
 }
 
-/* Pieces of T; a pixel of x has n_c of them. */
-template <class T>
-static __global__ void upsample(T *y, const T *x, int64_t h, int64_t w, int64_t n_c)
-{
-    const int64_t total = 4 * h * w * n_c, stride = (int64_t)gridDim.x * blockDim.x;
-
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += stride) {
-        const int64_t c = i % n_c, px = i / n_c % (2 * w), py = i / n_c / (2 * w);
-
-        y[i] = x[(py / 2 * w + px / 2) * n_c + c];
-    }
-}
-
-extern "C" void cuda_upsample2x(struct dev *d, struct tensor *y, const struct tensor *x)
-{
-    const int64_t h = x->dim[0], w = x->dim[1], c = x->dim[2], bytes = c * (int64_t)dtype_bytes(x->type);
-    const int64_t total = 4 * h * w * c;
-
-    cuda_enter(d);
-    if (bytes % 16 == 0 && (uintptr_t)x->data % 16 == 0 && (uintptr_t)y->data % 16 == 0) {
-        upsample<<<cuda_blocks(4 * h * w * (bytes / 16), 256), 256, 0, cuda_stream(d)>>>((uint4 *)y->data, (const uint4 *)x->data, h, w, bytes / 16);
-    } else if (x->type == DTYPE_F32) {
-        upsample<<<cuda_blocks(total, 256), 256, 0, cuda_stream(d)>>>((float *)y->data, (const float *)x->data, h, w, c);
-    } else {
-        upsample<<<cuda_blocks(total, 256), 256, 0, cuda_stream(d)>>>((uint16_t *)y->data, (const uint16_t *)x->data, h, w, c);
-    }
-    cuda_note(d, "upsample2x");
-}
-
 /* Element i of the latent [c,h,w] and its place among the tokens. back: tokens -> latent. */
 static __global__ void patches(struct operand tok, float *z, int64_t c, int64_t h, int64_t w, int64_t p, bool back)
 {

@@ -12,11 +12,13 @@ struct CUstream_st;
 struct CUevent_st;
 struct blas;
 struct dnn;
+struct pool;
 struct repeats;
 
 enum cuda_slot { /* what may be alive at the same time inside one op */
-    SLOT_X, SLOT_K, SLOT_V, SLOT_WEIGHT, SLOT_BIAS, SLOT_COLUMNS, SLOT_SCORES, SLOT_SOFT, SLOT_SUMS, SLOT_IDS, SLOT_RAW, SLOT_DNN,
-    SLOT_ROOM_0, SLOT_ROOM_1, SLOT_COUNT
+    SLOT_X, SLOT_K, SLOT_V, SLOT_WEIGHT, SLOT_BIAS, SLOT_COLUMNS, SLOT_SCORES, SLOT_SUMS, SLOT_IDS, SLOT_RAW, SLOT_DNN,
+    SLOT_ROOM_0, SLOT_ROOM_1, SLOT_COUNT,
+    SLOT_FOUR = SLOT_SCORES /* the four pictures behind nearest-2x: never alive together with scores */
 };
 
 struct cuda_ordered { /* a convolution's weight as [co, k, k, ci], of the type products take */
@@ -32,6 +34,16 @@ struct expand { /* weights widened for one product (expand.c) */
     unsigned            turn;                      /* of dev's scratch, when forked */
 };
 
+#define CUDA_STAGES 4
+
+struct upload { /* pinned memory that weights pass through (upload.c) */
+    struct pool        *pool;
+    void               *stage[CUDA_STAGES];
+    struct CUevent_st  *out[CUDA_STAGES]; /* what was in it is on the device */
+    int                 next;
+    bool                refused;          /* asked for once; there is none */
+};
+
 struct cuda { /* d->priv of a CUDA device */
     struct CUstream_st *stream;
     struct CUevent_st  *stamp[DEV_STAMPS];                     /* made at their first use */
@@ -41,6 +53,7 @@ struct cuda { /* d->priv of a CUDA device */
     struct { struct cuda_ordered *at; int n, cap; } ordered;
     void               *host;                                  /* pinned, CUDA_HOST_BYTES */
     struct expand       expand;
+    struct upload       upload;
     struct blas        *blas;                                  /* NULL: cublasLt is not on this machine */
     struct dnn         *dnn;                                   /* cuDNN, asked for at the first use; NULL: none */
     bool                dnn_asked;
@@ -86,6 +99,9 @@ void *cuda_space(struct dev *d, enum cuda_slot slot, size_t bytes);
 void cuda_cast(struct dev *d, void *to, enum dtype to_type, int64_t ldto, const void *from, enum dtype from_type, int64_t ldfrom, int64_t n, int64_t c);
 /* t as it is when its type is `type`, else cast into the slot, dense; *ld: row distance. NULL after a sticky failure. */
 const void *cuda_as(struct dev *d, enum cuda_slot slot, const struct tensor *t, enum dtype type, int64_t *ld);
+/* Host bytes to the device on its stream; they are the caller's again when this returns. False after a sticky failure. */
+bool cuda_upload(struct dev *d, void *to, const void *host, size_t bytes);
+void upload_close(struct upload *u);
 /* bias [c] of `type`, 16-byte aligned; NULL after a sticky failure. */
 const void *cuda_bias(struct dev *d, const struct tensor *bias, enum dtype type);
 /* False, and a sticky sentence, for a vector or a convolution of a block kind: dev_weight() hands out none. */
@@ -137,11 +153,15 @@ void         plain_gemm(struct dev *d, const struct gemm *g);
 void dnn_close(struct dnn *b);
 /* cuDNN's attention, not causal: bf16 throughout, rows 16-byte aligned. False: refused, nothing was done. */
 bool dnn_attention(struct dev *d, struct tensor *y, const struct tensor *q, const struct tensor *k, const struct tensor *v, float scale);
-/* y = conv(x, w), added to y's values when `adds`; bf16, channels last, w [co,3,3,ci], channels multiples of 8. False: refused, y as it was. */
-bool dnn_conv3x3(struct dev *d, void *y, const void *x, const void *w, int64_t height, int64_t width, int64_t ci, int64_t co, bool adds);
-/* y = conv(x, w) + bias + add (NULL: none; may be y), rounded once. */
-bool dnn_conv3x3_bias(struct dev *d, void *y, const void *x, const void *w, const void *bias, const void *add, int64_t height, int64_t width, int64_t ci,
-                      int64_t co);
+/* Stride 1, bf16, channels last: x [h,w,ci] with so many zeros around it, w [co,k,k,ci] -> y [above + h + below - k + 1, left + w + right - k + 1, co]. */
+struct dnn_conv {
+    int64_t h, w, ci, co, k, above, below, left, right;
+};
+/* y = conv(x, w) + bias + add (NULL: none; may be y). Channels are multiples of 8, pointers of 16 bytes. False: refused, nothing was done; or a failure
+ * sticks. */
+bool dnn_convolve(struct dev *d, const struct dnn_conv *k, void *y, const void *x, const void *w, const void *bias, const void *add);
+/* 3x3 to at most 8 channels, w [8,3,3,ci] (ordered): any y, bias, add; x bf16 with whole eights of channels. False: not taken. */
+bool conv_few3x3(struct dev *d, struct tensor *y, const struct tensor *x, const void *w, const struct tensor *bias, const struct tensor *add);
 
 dev_repeat_f cuda_repeat;
 dev_forget_f cuda_forget; /* also before work space moves */
@@ -154,7 +174,8 @@ extern op_linear_f      cuda_linear;
 extern op_embed_rows_f  cuda_embed_rows;
 extern op_rms_norm_f    cuda_rms_norm;
 extern op_layer_norm_f  cuda_layer_norm;
-extern op_group_norm_f  cuda_group_norm;
+extern op_group_stats_f cuda_group_stats;
+extern op_group_apply_f cuda_group_apply;
 extern op_norm_rope_f   cuda_norm_rope;
 extern op_add_norm_f    cuda_add_norm;
 extern op_attention_f   cuda_attention;
@@ -167,7 +188,7 @@ extern op_axpy_f        cuda_axpy;
 extern op_time_embed_f  cuda_time_embed;
 extern op_noise_f       cuda_noise;
 extern op_conv2d_f      cuda_conv2d;
-extern op_upsample2x_f  cuda_upsample2x;
+extern op_conv_up2x_f   cuda_conv_up2x;
 extern op_patchify_f    cuda_patchify;
 extern op_unpatchify_f  cuda_unpatchify;
 extern op_to_nhwc_f     cuda_to_nhwc;

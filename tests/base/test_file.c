@@ -201,6 +201,8 @@ static void test_map(void **state)
     assert_int_equal(file_map_open(&m, tmp_path(&tmp, "f"), &e), 0);
     assert_int_equal(m.len, 10);
     assert_memory_equal(m.at, "0123456789", 10);
+    file_map_drop(&m); /* and read again */
+    assert_memory_equal(m.at, "0123456789", 10);
     assert_int_equal(file_map_check(&m, &e), 0);
     assert_int_equal(truncate(tmp_path(&tmp, "f"), 4), 0); /* cut under us: told before a SIGBUS */
     assert_int_equal(file_map_check(&m, &e), ERR_IO);
@@ -209,6 +211,7 @@ static void test_map(void **state)
     file_map_close(&m); /* twice is fine */
     assert_int_equal(file_map_open(&m, tmp_path(&tmp, "empty"), &e), 0);
     assert_null(m.at);
+    file_map_drop(&m);
     assert_int_equal(file_map_check(&m, &e), 0);
     file_map_close(&m);
     assert_int_equal(file_map_open(&m, tmp_path(&tmp, "none"), &e), ERR_NOTFOUND);

@@ -204,7 +204,7 @@ static void conv(struct bench *b, int64_t side, int64_t ci, int64_t co, int64_t 
 }
 
 struct rest {
-    struct tensor x, h, vec, vec2;
+    struct tensor x, h, vec, vec2, stats;
     int           which;
 };
 
@@ -217,7 +217,10 @@ static void run_rest(struct bench *b, void *ctx)
     switch (r->which) {
     case 0: op_rms_norm(b->d, &r->x, &r->x, &r->vec, 1e-5f); break;
     case 1: op_layer_norm(b->d, &r->x, &r->x, 1e-5f); break;
-    case 2: op_group_norm(b->d, &r->x, &r->x, &r->vec, &r->vec2, 32, 1e-6f, ACT_SILU); break;
+    case 2:
+        op_group_stats(b->d, &r->stats, &r->x, &r->vec, &r->vec2, 32, 1e-6f);
+        op_group_apply(b->d, &r->x, &r->x, &r->stats, 0, ACT_SILU);
+        break;
     case 3: op_swiglu(b->d, &r->x, &r->h); break;
     case 4:
         op_add_norm(b->d, &r->x, &r->h, &r->h, &(struct add_norm){&r->vec, &r->vec, &r->vec, &r->vec, 1e-5f});
@@ -240,6 +243,7 @@ static void rest(struct bench *b, int which)
     r.h = filled(b->d, DTYPE_F32, 2, (int64_t[]){n, c});
     r.vec = filled(b->d, DTYPE_F32, 1, &c);
     r.vec2 = filled(b->d, DTYPE_F32, 1, &c);
+    r.stats = dev_new2(b->d, DTYPE_F32, 3, c);
     bytes = 4e-9 * (double)tensor_count(&r.x) * (which == 4 ? 4 : which == 3 || image ? 3 : 2);
     row(b, rest_name[which], tensor_text(&r.x, shape, sizeof shape), best_s(b, run_rest, &r), 0, bytes);
     dev_reset(b->d, mark);

@@ -95,7 +95,8 @@ static bool latents_near(const struct latent *z, int i, double limit)
     return ok;
 }
 
-static bool pixels_near(struct engine *g, const struct latent *z, int i, int limit)
+/* levels: RMS allowed; limit: of a byte. */
+static bool pixels_near(struct engine *g, const struct latent *z, int i, double levels, int limit)
 {
     char         path[512];
     struct image img, truth;
@@ -116,9 +117,9 @@ static bool pixels_near(struct engine *g, const struct latent *z, int i, int lim
         square += off * off;
         worst = off > worst ? off : worst;
     }
-    double psnr = 10 * log10(255.0 * 255.0 * (double)n / (square + 1e-9));
-    print_message("case%d: %zu of %zu bytes differ, by %d at most (limit %d), PSNR %.1f dB\n", i, n_off, n, worst, limit, psnr);
-    ok = ok && psnr >= 48.2 - 1.6;
+    double rms = sqrt(square / (double)n);
+    print_message("case%d: %zu of %zu bytes differ, by %d at most (limit %d), RMS %.3f levels (limit %.3f)\n", i, n_off, n, worst, limit, rms, levels);
+    ok = ok && rms <= levels;
     image_free(&img);
     image_free(&truth);
     free(png);
@@ -134,7 +135,7 @@ static void f32_equals_diffusers(void **state)
         struct latent *z = denoise_case(g, i);
         ok = embeds_near(g, i, 1e-5) && ok;
         ok = latents_near(z, i, 1e-4) && ok;
-        ok = pixels_near(g, z, i, 1) && ok;
+        ok = pixels_near(g, z, i, 0.1, 1) && ok;
         latent_free(z);
     }
     engine_free(g);
@@ -156,7 +157,8 @@ static void bf16_is_as_near_as_torch(void **state)
     assert_true(ok);
 }
 
-/* The decoder alone, in bf16, on the reference's own latents. torch in bf16: 48.2 to 48.9 dB, bytes off by up to 8; 1.2x its error is 1.6 dB less. */
+/* The decoder alone, in bf16, on the reference's own latents: no worse than 1.2x torch's decoder in bf16, case by case, and its worst byte. (A delta of
+ * 2 or 3 levels is what F32 convolutions of bf16 values would give; torch itself is off by up to 8 on this random decoder.) */
 static void bf16_pixels_are_near(void **state)
 {
     struct engine *g = open_on("cuda:0", ENGINE_BF16);
@@ -170,7 +172,7 @@ static void bf16_pixels_are_near(void **state)
         snprintf(name, sizeof name, "latents%d", i);
         float *values = golden_read(TINY_GOLDEN, name, &n);
         OK(latent_new(g, dim, values, &z, &e));
-        ok = pixels_near(g, z, i, 10) && ok;
+        ok = pixels_near(g, z, i, 1.2 * tiny_cases[i].torch_levels, TINY_TORCH_WORST * 12 / 10) && ok;
         latent_free(z);
         free(values);
     }

@@ -175,12 +175,56 @@ static void the_loader_stops_at_the_first_error(void **state)
     weights_free(w);
 }
 
+static void count_taken(void *ctx, int64_t bytes)
+{
+    int64_t *sums = ctx;
+    sums[0]++;
+    sums[1] += bytes;
+}
+
+static void who_watches_hears_of_each_tensor(void **state)
+{
+    struct tmp      t;
+    struct weights *w = NULL;
+    struct dev_opts o = { .n_threads = 1 };
+    struct dev     *d = NULL;
+    struct tensor   a;
+    struct err      e = { 0 };
+    int64_t         sums[2] = { 0, 0 };
+    bool            fresh;
+    void           *room;
+
+    (void)state;
+    tmp_open(&t);
+    put_file(&t, "model.safetensors", ONE_FILE, six, 24);
+    assert_int_equal(dev_open(&d, "cpu", &o, &e), 0);
+    assert_int_equal(weights_open(&w, t.dir, "model.", &e), 0);
+    weights_watch(w, count_taken, sums);
+    struct loader l = { w, d, &e, 0 };
+    load2(&l, &a, 2, 2, "%s", "a");
+    assert_int_equal(l.rc, 0);
+    weights_let_go(w); /* its bytes are still there */
+    assert_memory_equal(a.data, six, 16);
+    weights_watch(w, NULL, NULL);
+    load2(&l, &a, 2, 2, "%s", "a");
+    assert_true(sums[0] == 1 && sums[1] == 16);
+
+    room = weights_room(w, "a", 8, &fresh);
+    assert_true(room && fresh);
+    assert_ptr_equal(weights_room(w, "a", 8, &fresh), room);
+    assert_false(fresh);
+    assert_true(weights_room(w, "b", 8, &fresh) != room && fresh);
+    dev_close(d);
+    weights_free(w);
+    tmp_close(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_file_answers_by_name),       cmocka_unit_test(shards_are_one_component),
         cmocka_unit_test(folders_name_their_files),       cmocka_unit_test(a_file_cut_under_us_is_noticed),
-        cmocka_unit_test(the_loader_stops_at_the_first_error),
+        cmocka_unit_test(the_loader_stops_at_the_first_error), cmocka_unit_test(who_watches_hears_of_each_tensor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

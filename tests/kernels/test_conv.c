@@ -1,5 +1,7 @@
-/* test_conv.c - 1x1 and 3x3 convolutions against a naive double: ragged channels, one line, many strips, residuals. */
+/* test_conv.c - 1x1 and 3x3 convolutions against a naive double: ragged channels, one line, many strips, residuals, rows that x brings itself;
+ * behind nearest-2x against the picture written out. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/fold.h"
 #include "tests/kernels/twin.h"
 
 static double rounded(const struct scene *s, double v)
@@ -10,15 +12,16 @@ static double rounded(const struct scene *s, double v)
     return (double)f;
 }
 
-/* add: 0 none, 1 another tensor, 2 y itself */
-static void conv(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t co, int64_t k, int add)
+/* add: 0 none, 1 another tensor, 2 y itself. given: 1 when x has a row above and one below. */
+static void conv_of(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t co, int64_t k, int add, int64_t given)
 {
-    struct tensor x = twin_random(s, false, 1.0f, 3, (int64_t[]){h, w, ci}), y = twin_new(s, false, 3, (int64_t[]){h, w, co});
+    const int64_t x_h = h + 2 * given;
+    struct tensor x = twin_random(s, false, 1.0f, 3, (int64_t[]){x_h, w, ci}), y = twin_new(s, false, 3, (int64_t[]){h, w, co});
     struct tensor wt = twin_weight(s, twin_type(s), 1.0f, 4, (int64_t[]){co, ci, k, k}), bias = twin_weight(s, twin_type(s), 1.0f, 1, &co);
     struct tensor res = twin_random(s, false, 1.0f, 3, (int64_t[]){h, w, co});
-    double       *truth = s->check ? twin_truth(h * w * co) : NULL, *xd = twin_truth(h * w * ci), *wd = twin_truth(co * ci * k * k);
+    double       *truth = s->check ? twin_truth(h * w * co) : NULL, *xd = twin_truth(x_h * w * ci), *wd = twin_truth(co * ci * k * k);
 
-    for (int64_t i = 0; truth && i < h * w * ci; i++) xd[i] = rounded(s, twin_at(&x, i));
+    for (int64_t i = 0; truth && i < x_h * w * ci; i++) xd[i] = rounded(s, twin_at(&x, i));
     for (int64_t i = 0; truth && i < co * ci * k * k; i++) wd[i] = rounded(s, twin_at(&wt, i));
     for (int64_t i = 0; truth && i < h * w * co; i++) {
         int64_t py = i / co / w, px = i / co % w, o = i % co;
@@ -26,9 +29,9 @@ static void conv(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t co, 
 
         for (int64_t ky = 0; ky < k; ky++) {
             for (int64_t kx = 0; kx < k; kx++) {
-                int64_t sy = py + ky - k / 2, sx = px + kx - k / 2;
+                int64_t sy = py + ky - k / 2 + given, sx = px + kx - k / 2;
 
-                if (sy < 0 || sy >= h || sx < 0 || sx >= w) continue;
+                if (sy < 0 || sy >= x_h || sx < 0 || sx >= w) continue;
                 for (int64_t c = 0; c < ci; c++) sum += xd[(sy * w + sx) * ci + c] * wd[((o * ci + c) * k + ky) * k + kx];
             }
         }
@@ -40,6 +43,60 @@ static void conv(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t co, 
     free(xd);
     free(wd);
     cpu_conv_forget(cpu_of(s->d), NULL, 0); /* the next scene has other weights at this address */
+}
+
+static void conv(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t co, int64_t k, int add)
+{
+    conv_of(s, h, w, ci, co, k, add, k == 3 ? dice_range(&s->r, 0, 1) : 0);
+}
+
+/* Against the nine taps over the upsampled picture; in bf16 the folded weights are what is rounded. */
+static void up2x(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t co)
+{
+    struct tensor x = twin_random(s, false, 1.0f, 3, (int64_t[]){h, w, ci}), y = twin_new(s, false, 3, (int64_t[]){2 * h, 2 * w, co});
+    struct tensor wt = twin_weight(s, twin_type(s), 1.0f, 4, (int64_t[]){co, ci, 3, 3}), bias = twin_weight(s, twin_type(s), 1.0f, 1, &co);
+    struct tensor folded = dev_new(s->d, DTYPE_F32, 4, (int64_t[]){4 * co, ci, 2, 2});
+    double       *truth = s->check ? twin_truth(4 * h * w * co) : NULL;
+
+    assert_int_equal(conv_up2x_fold(folded.data, &wt), 0);
+    for (int64_t i = 0; truth && i < 4 * h * w * co; i++) {
+        int64_t py = i / co / (2 * w), px = i / co % (2 * w), o = i % co;
+        double  sum = twin_at(&bias, o);
+
+        for (int64_t c = 0; c < ci; c++) {
+            double cell[4] = {0}; /* the weights that meet in each of the four cells around */
+
+            for (int64_t t = 0; t < 9; t++) {
+                int64_t sy = (py + t / 3 + 1) / 2 - 1, sx = (px + t % 3 + 1) / 2 - 1; /* floor((py + ty - 1) / 2) */
+
+                cell[(sy - ((py + 1) / 2 - 1)) * 2 + sx - ((px + 1) / 2 - 1)] += twin_at(&wt, (o * ci + c) * 9 + t);
+            }
+            for (int64_t q = 0; q < 4; q++) {
+                int64_t sy = (py + 1) / 2 - 1 + q / 2, sx = (px + 1) / 2 - 1 + q % 2;
+
+                if (sy < 0 || sy >= h || sx < 0 || sx >= w) continue;
+                sum += rounded(s, twin_at(&x, (sy * w + sx) * ci + c)) * rounded(s, cell[q]);
+            }
+        }
+        truth[i] = sum;
+    }
+    op_conv_up2x(s->d, &y, &x, &folded, &bias);
+    twin_check(s, "conv_up2x", &y, truth);
+    cpu_conv_forget(cpu_of(s->d), NULL, 0);
+}
+
+static void up2x_ragged(struct scene *s)
+{
+    int64_t h = dice_range(&s->r, 1, 12), w = dice_range(&s->r, 1, 12);
+
+    up2x(s, h, w, dice_range(&s->r, 1, 20), dice_range(&s->r, 1, 20));
+}
+
+static void up2x_blocked(struct scene *s)
+{
+    int64_t h = dice_range(&s->r, 15, 40), w = dice_range(&s->r, 17, 40);
+
+    up2x(s, h, w, 16 * dice_range(&s->r, 1, 2), 16 * dice_range(&s->r, 1, 2));
 }
 
 static void ragged(struct scene *s)
@@ -77,6 +134,8 @@ static void test_all(void **state)
         twin_run(blocked, (enum precision)p, 2e-6, 6);
         twin_run(to_rgb, (enum precision)p, 2e-6, 1);
         twin_run(short_last, (enum precision)p, 2e-6, 1);
+        twin_run(up2x_ragged, (enum precision)p, 2e-6, 30);
+        twin_run(up2x_blocked, (enum precision)p, 2e-6, 4);
     }
 }
 
@@ -163,9 +222,35 @@ static void test_forgets(void **state)
     forgets(PRECISION_AUTO, 6, 64, 16, 3);
 }
 
+/* Integers: the same bytes as nine taps over nearest-2x, to the last bit. */
+static void test_fold(void **state)
+{
+    struct dev   *d = twin_dev(PRECISION_F32, 2);
+    struct scene  s = {.d = d, .r = {.state = 7}};
+    const int64_t h = 5, w = 4, ci = 3, co = 2;
+    struct tensor x = twin_new(&s, false, 3, (int64_t[]){h, w, ci}), big = twin_new(&s, false, 3, (int64_t[]){2 * h, 2 * w, ci});
+    struct tensor wt = dev_new(d, DTYPE_F32, 4, (int64_t[]){co, ci, 3, 3}), b = dev_new1(d, DTYPE_F32, co);
+    struct tensor folded = dev_new(d, DTYPE_F32, 4, (int64_t[]){4 * co, ci, 2, 2});
+    struct tensor y = twin_new(&s, false, 3, (int64_t[]){2 * h, 2 * w, co}), want = twin_new(&s, false, 3, (int64_t[]){2 * h, 2 * w, co});
+
+    (void)state;
+    for (int64_t i = 0; i < tensor_count(&x); i++) ((float *)x.data)[i] = (float)dice_range(&s.r, -9, 9);
+    for (int64_t i = 0; i < tensor_count(&wt); i++) ((float *)wt.data)[i] = (float)dice_range(&s.r, -9, 9);
+    for (int64_t i = 0; i < co; i++) ((float *)b.data)[i] = (float)i;
+    for (int64_t i = 0; i < tensor_count(&big); i++) {
+        ((float *)big.data)[i] = ((float *)x.data)[(i / ci / (2 * w) / 2 * w + i / ci % (2 * w) / 2) * ci + i % ci];
+    }
+    assert_int_equal(conv_up2x_fold(folded.data, &wt), 0);
+    op_conv_up2x(d, &y, &x, &folded, &b);
+    op_conv2d(d, &want, &big, &wt, &b, NULL);
+    assert_memory_equal(y.data, want.data, (size_t)tensor_count(&y) * sizeof(float));
+    dev_close(d);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all), cmocka_unit_test(test_auto), cmocka_unit_test(test_nan), cmocka_unit_test(test_forgets)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all), cmocka_unit_test(test_auto), cmocka_unit_test(test_nan), cmocka_unit_test(test_forgets),
+                                       cmocka_unit_test(test_fold)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

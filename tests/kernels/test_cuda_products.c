@@ -136,10 +136,12 @@ static void attention_steep(struct scene *s)
 }
 
 /* add: 0 none, 1 another tensor, 2 y itself */
+/* By chance x brings its rows above and below. */
 static void convolve(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t co, int64_t k, int add, bool as_weight)
 {
     enum dtype  type = gpu_act(s);
-    struct box *x = box_new(s, gpu_act(s), false, 1.0f, 3, (int64_t[]){h, w, ci});
+    int64_t     given = k == 3 ? dice_range(&s->r, 0, 1) : 0, x_h = h + 2 * given;
+    struct box *x = box_new(s, gpu_act(s), false, 1.0f, 3, (int64_t[]){x_h, w, ci});
     struct box *y = add == 2 ? box_new(s, type, false, 1.0f, 3, (int64_t[]){h, w, co}) : box_out(s, type, false, 3, (int64_t[]){h, w, co});
     struct box *wt = box_new(s, gpu_type(s), false, 1.0f, 4, (int64_t[]){co, ci, k, k}), *bias = box_new(s, gpu_type(s), false, 1.0f, 1, &co);
     struct box *res = box_new(s, gpu_act(s), false, 1.0f, 3, (int64_t[]){h, w, co});
@@ -149,16 +151,16 @@ static void convolve(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t 
     void       *bytes = NULL;
     struct err  e = {0};
 
-    for (int64_t i = 0; i < h * w * ci; i++) x->v[i] = (float)rounded(s, x->v[i]);
+    for (int64_t i = 0; i < x_h * w * ci; i++) x->v[i] = (float)rounded(s, x->v[i]);
     for (int64_t i = 0; i < h * w * co; i++) {
         int64_t py = i / co / w, px = i / co % w, o = i % co;
         double  sum = (double)bias->v[o] + (add ? (double)added[i] : 0.0);
 
         for (int64_t ky = 0; ky < k; ky++) {
             for (int64_t kx = 0; kx < k; kx++) {
-                int64_t sy = py + ky - k / 2, sx = px + kx - k / 2;
+                int64_t sy = py + ky - k / 2 + given, sx = px + kx - k / 2;
 
-                if (sy < 0 || sy >= h || sx < 0 || sx >= w) continue;
+                if (sy < 0 || sy >= x_h || sx < 0 || sx >= w) continue;
                 for (int64_t c = 0; c < ci; c++) {
                     sum += (double)x->v[(sy * w + sx) * ci + c] * rounded(s, wt->v[((o * ci + c) * k + ky) * k + kx]);
                 }
@@ -180,6 +182,104 @@ static void convolve(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t 
     free(bytes);
 }
 
+/* Behind nearest-2x: w [4*co,ci,2,2] by chance; the picture written out is test_conv.c's. */
+static void up2x(struct scene *s, int64_t h, int64_t w, int64_t ci, int64_t co, bool as_weight)
+{
+    struct box *x = box_new(s, gpu_act(s), false, 1.0f, 3, (int64_t[]){h, w, ci}), *y = box_out(s, gpu_act(s), false, 3, (int64_t[]){2 * h, 2 * w, co});
+    struct box *wt = box_new(s, gpu_type(s), false, 1.0f, 4, (int64_t[]){4 * co, ci, 2, 2}), *bias = box_new(s, gpu_type(s), false, 1.0f, 1, &co);
+    double     *truth = truth_new(4 * h * w * co);
+    struct tensor weight = wt->t;
+    void       *bytes = NULL;
+    struct err  e = {0};
+
+    for (int64_t i = 0; i < h * w * ci; i++) x->v[i] = (float)rounded(s, x->v[i]);
+    for (int64_t i = 0; i < 4 * h * w * co; i++) {
+        int64_t py = i / co / (2 * w), px = i / co % (2 * w), o = i % co, phase = py % 2 * 2 + px % 2;
+        double  sum = (double)bias->v[o];
+
+        for (int64_t q = 0; q < 4; q++) {
+            int64_t sy = (py + 1) / 2 - 1 + q / 2, sx = (px + 1) / 2 - 1 + q % 2;
+
+            if (sy < 0 || sy >= h || sx < 0 || sx >= w) continue;
+            for (int64_t c = 0; c < ci; c++) sum += (double)x->v[(sy * w + sx) * ci + c] * rounded(s, wt->v[(((phase * co + o) * ci) + c) * 4 + q]);
+        }
+        truth[i] = sum;
+    }
+    if (as_weight) {
+        struct tensor host = wt->t;
+
+        bytes = malloc((size_t)box_count(wt) * 4);
+        assert_non_null(bytes);
+        from_f32(bytes, wt->t.type, wt->v, box_count(wt));
+        host.data = bytes;
+        if (dev_weight(s->d, &host, &weight, &e)) fail_msg("%s", e.text);
+    }
+    op_conv_up2x(s->d, &y->t, &x->t, &weight, &bias->t);
+    box_check(s, "conv_up2x", y, truth);
+    free(bytes);
+}
+
+static void up2x_ragged(struct scene *s)
+{
+    int64_t h = dice_range(&s->r, 1, 12), w = dice_range(&s->r, 1, 12), ci = dice_range(&s->r, 1, 20), co = dice_range(&s->r, 1, 20);
+
+    up2x(s, h, w, ci, co, dice_range(&s->r, 0, 1));
+}
+
+static void up2x_even(struct scene *s)
+{
+    int64_t h = dice_range(&s->r, 15, 40), w = dice_range(&s->r, 17, 40);
+
+    up2x(s, h, w, 16 * dice_range(&s->r, 1, 4), 16 * dice_range(&s->r, 1, 4), true);
+}
+
+/* Relative RMS between a line of each, from every seventh value. */
+static double line_apart(struct scene *s, const struct tensor *a, const struct tensor *b)
+{
+    const size_t n = (size_t)tensor_count(a), bytes = n * dtype_bytes(a->type);
+    char        *raw = malloc(bytes);
+    float       *wide = malloc(2 * n * sizeof *wide);
+    double       off = 0.0, all = 0.0;
+    struct err   e = {0};
+
+    assert_true(raw && wide);
+    for (int k = 0; k < 2; k++) {
+        if (dev_get(s->d, k ? b : a, raw, bytes, &e)) fail_msg("%s", e.text);
+        to_f32(wide + (size_t)k * n, raw, a->type, (int64_t)n);
+    }
+    for (size_t i = 0; i < n; i += 7) {
+        off += pow((double)wide[i] - (double)wide[n + i], 2.0);
+        all += pow((double)wide[i], 2.0);
+    }
+    free(raw);
+    free(wide);
+    return sqrt(off / all);
+}
+
+/* More lines than four pictures of them fit the work space: every line against the same one alone, so a seam would show. */
+static void up2x_wide(struct scene *s)
+{
+    const int64_t h = 35, w = 8191, ci = 8, co = 128;
+    struct box   *x = box_new(s, gpu_act(s), false, 1.0f, 3, (int64_t[]){h, w, ci});
+    struct box   *wt = box_new(s, gpu_type(s), false, 1.0f, 4, (int64_t[]){4 * co, ci, 2, 2}), *bias = box_new(s, gpu_type(s), false, 1.0f, 1, &co);
+    struct tensor y = dev_new3(s->d, x->t.type, 2 * h, 2 * w, co), part = dev_new3(s->d, x->t.type, 6, 2 * w, co);
+    const int     k = x->t.type != DTYPE_F32;
+
+    op_conv_up2x(s->d, &y, &x->t, &wt->t, &bias->t);
+    for (int64_t line = 1; line + 1 < h; line++) { /* two lines of y depend on three of x */
+        struct tensor three = tensor_slice(&x->t, line - 1, 3), from = tensor_slice(&y, 2 * line, 2), to = tensor_slice(&part, 2, 2);
+        double        rms;
+
+        op_conv_up2x(s->d, &part, &three, &wt->t, &bias->t);
+        rms = line_apart(s, &from, &to);
+        if (!(rms <= s->bound[k])) {
+            print_message("FAILED: conv_up2x, line %d alone: relative RMS %g > %g\n", (int)line, rms, s->bound[k]);
+            gpu_failures++;
+        }
+        if (rms > s->worst[k]) s->worst[k] = rms;
+    }
+}
+
 static void conv_ragged(struct scene *s)
 {
     int64_t h = dice_range(&s->r, 1, 12), w = dice_range(&s->r, 1, 12), ci = dice_range(&s->r, 1, 20), co = dice_range(&s->r, 1, 20);
@@ -197,7 +297,7 @@ static void conv_even(struct scene *s)
 /* As the decoder's last: few channels out. */
 static void conv_to_rgb(struct scene *s)
 {
-    convolve(s, 33, 50, 32, dice_range(&s->r, 3, 5), 3, (int)dice_range(&s->r, 0, 2), dice_range(&s->r, 0, 1));
+    convolve(s, 33, 50, 8 * dice_range(&s->r, 1, 9), dice_range(&s->r, 1, 9), 3, (int)dice_range(&s->r, 0, 2), dice_range(&s->r, 0, 1));
 }
 
 /* cublasLt may round a 16-bit result before it adds bias and residual: up to three roundings of 1.7e-3. */
@@ -235,7 +335,10 @@ static void test_conv(void **state)
     (void)state;
     gpu_run("conv ragged", conv_ragged, 1e-5, BOUND_16, 24);
     gpu_run("conv even", conv_even, 1e-5, BOUND_16, 6);
-    gpu_run("conv to rgb", conv_to_rgb, 1e-5, BOUND_16, 8);
+    gpu_run("conv to rgb", conv_to_rgb, 1e-5, BOUND_16, 10);
+    gpu_run("conv_up2x ragged", up2x_ragged, 1e-5, BOUND_16, 16);
+    gpu_run("conv_up2x even", up2x_even, 1e-5, BOUND_16, 6);
+    gpu_run("conv_up2x wide", up2x_wide, 1e-6, 2.6e-3, 2);
     gpu_end();
 }
 

@@ -40,17 +40,6 @@ static void fill(struct scene *s)
     twin_check_gaps(&y);
 }
 
-static void upsample(struct scene *s)
-{
-    int64_t       h = dice_range(&s->r, 1, 30), w = dice_range(&s->r, 1, 30), c = dice_range(&s->r, 1, 30);
-    struct tensor x = twin_random(s, false, 1.0f, 3, (int64_t[]){h, w, c}), y = twin_new(s, false, 3, (int64_t[]){2 * h, 2 * w, c});
-    double       *truth = twin_truth(4 * h * w * c);
-
-    for (int64_t i = 0; i < 4 * h * w * c; i++) truth[i] = twin_at(&x, (i / c / (2 * w) / 2 * w + i / c % (2 * w) / 2) * c + i % c);
-    op_upsample2x(s->d, &y, &x);
-    twin_check(s, "upsample2x", &y, truth);
-}
-
 /* Patches there, against the definition, and back, against the start; rows beyond the picture are not read. */
 static void patches(struct scene *s)
 {
@@ -113,7 +102,7 @@ static void copies(struct scene *s)
 
 static void test_all(void **state)
 {
-    static scene_fn *const scenes[] = {embed, embed_blocks, fill, upsample, patches, copies};
+    static scene_fn *const scenes[] = {embed, embed_blocks, fill, patches, copies};
 
     (void)state;
     for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) twin_run(scenes[i], PRECISION_F32, 0.0, 15);

@@ -45,6 +45,9 @@ static void group_of(struct scene *s, int64_t h, int64_t w, int64_t per_group, i
 {
     int64_t       c = per_group * groups, n = h * w * per_group;
     bool          in_place = dice_range(&s->r, 0, 1), silu = dice_range(&s->r, 0, 1);
+    enum act      act = silu ? ACT_SILU : ACT_NONE;
+    int64_t       first = dice_range(&s->r, -1, h - 1), rows = dice_range(&s->r, 0, h + 1 - first);
+    struct tensor stats = twin_new(s, false, 2, (int64_t[]){3, c}), part = twin_new(s, false, 3, (int64_t[]){rows, w, c});
     struct tensor x = twin_random(s, false, 1.0f, 3, (int64_t[]){h, w, c}), y = in_place ? x : twin_new(s, false, 3, (int64_t[]){h, w, c});
     struct tensor mul = twin_weight(s, twin_type(s), 1.0f, 1, &c), add = twin_weight(s, twin_type(s), 1.0f, 1, &c);
     double       *truth = s->check ? twin_truth(h * w * c) : NULL;
@@ -63,8 +66,15 @@ static void group_of(struct scene *s, int64_t h, int64_t w, int64_t per_group, i
             truth[at] = silu ? v / (1.0 + exp(-v)) : v;
         }
     }
-    op_group_norm(s->d, &y, &x, &mul, &add, groups, 1e-6f, silu ? ACT_SILU : ACT_NONE);
+    op_group_stats(s->d, &stats, &x, &mul, &add, groups, 1e-6f);
+    op_group_apply(s->d, &part, &x, &stats, first, act); /* before x may be gone */
+    op_group_apply(s->d, &y, &x, &stats, 0, act);
     twin_check(s, "group_norm", &y, truth);
+    for (int64_t i = 0; i < tensor_count(&part); i++) {
+        int64_t from = first * w * c + i;
+
+        assert_true(((float *)part.data)[i] == (from < 0 || from >= h * w * c ? 0.0f : ((float *)y.data)[from]));
+    }
 }
 
 static void group(struct scene *s)
@@ -140,7 +150,7 @@ static void test_nan(void **state)
     struct tensor x = twin_random(&s, false, 1.0f, 2, (int64_t[]){4, 70}), y = twin_new(&s, false, 2, (int64_t[]){4, 70});
     struct tensor w = twin_weight(&s, DTYPE_F32, 1.0f, 1, (int64_t[]){70});
     struct tensor img = tensor_view(&x, 3, (int64_t[]){4, 7, 10}), out = tensor_view(&y, 3, (int64_t[]){4, 7, 10});
-    struct tensor w10 = tensor_slice(&w, 0, 10);
+    struct tensor w10 = tensor_slice(&w, 0, 10), stats = twin_new(&s, false, 2, (int64_t[]){3, 10});
 
     (void)state;
     twin_row(&x, 1)[69] = NAN;
@@ -148,7 +158,8 @@ static void test_nan(void **state)
     for (int64_t i = 0; i < 4; i++) assert_int_equal(isnan(twin_row(&y, i)[0]) != 0, i == 1);
     op_layer_norm(d, &y, &x, 1e-5f);
     for (int64_t i = 0; i < 4; i++) assert_int_equal(isnan(twin_row(&y, i)[0]) != 0, i == 1);
-    op_group_norm(d, &out, &img, &w10, &w10, 2, 1e-6f, ACT_SILU); /* the last channel: the second group */
+    op_group_stats(d, &stats, &img, &w10, &w10, 2, 1e-6f); /* the last channel: the second group */
+    op_group_apply(d, &out, &img, &stats, 0, ACT_SILU);
     for (int64_t i = 0; i < 280; i++) assert_int_equal(isnan(((float *)y.data)[i]) != 0, i % 10 >= 5);
     dev_close(d);
 }

@@ -32,7 +32,7 @@ int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
     struct engine *g;
     char           other[100];
 
-    o->on_progress(o->ctx, 0.5, "half of it");
+    o->on_progress(o->ctx, 1, 2, "half of it");
     if (!strcmp(o->model_dir, "missing")) return err_set(e, ERR_IO, "there is no model folder missing");
     if (o->model_dir[0] == '/' && access(o->model_dir, F_OK)) return err_set(e, ERR_IO, "there is no model folder %s", o->model_dir);
     if (!strcmp(o->model_dir, "crashes")) abort();
