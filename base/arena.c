@@ -23,7 +23,7 @@ void arena_release(struct arena *a)
     memset(a, 0, sizeof *a);
 }
 
-void *arena_take(struct arena *a, size_t bytes)
+void *arena_raw(struct arena *a, size_t bytes)
 {
     void *p;
 
@@ -34,7 +34,14 @@ void *arena_take(struct arena *a, size_t bytes)
     p = a->base + a->used;
     a->used += (bytes + 15) & ~(size_t)15;
     if (a->used > a->high) a->high = a->used;
-    return memset(p, 0, bytes);
+    return p;
+}
+
+void *arena_take(struct arena *a, size_t bytes)
+{
+    void *p = arena_raw(a, bytes);
+
+    return p ? memset(p, 0, bytes) : NULL;
 }
 
 void *arena_array(struct arena *a, size_t n, size_t bytes)
@@ -50,9 +57,11 @@ void *arena_array(struct arena *a, size_t n, size_t bytes)
 
 char *arena_text(struct arena *a, const char *at, size_t len)
 {
-    char *p = len == (size_t)-1 ? NULL : arena_take(a, len + 1);
+    char *p = len == (size_t)-1 ? NULL : arena_raw(a, len + 1);
 
-    if (p && len) memcpy(p, at, len);
+    if (!p) return NULL;
+    if (len) memcpy(p, at, len);
+    p[len] = 0;
     return p;
 }
 

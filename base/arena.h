@@ -21,7 +21,8 @@ struct arena {
 /* Reserves cap bytes of address space (malloc). Returns 0 or ERR_NOMEM. */
 int    arena_init(struct arena *a, const char *name, size_t cap);
 void   arena_release(struct arena *a);
-void  *arena_take(struct arena *a, size_t bytes);            /* NULL past the ceiling */
+void  *arena_take(struct arena *a, size_t bytes);            /* zeroed; NULL past the ceiling */
+void  *arena_raw(struct arena *a, size_t bytes);             /* the same, not zeroed */
 void  *arena_array(struct arena *a, size_t n, size_t bytes); /* NULL past the ceiling or when n*bytes overflows */
 char  *arena_text(struct arena *a, const char *at, size_t len); /* copy with a final NUL */
 size_t arena_mark(const struct arena *a);

@@ -58,7 +58,7 @@ static uint64_t get_le(const uint8_t *p, int n_bytes)
 
 static void *arena_alloc(void *ctx, size_t bytes)
 {
-    return arena_take(ctx, bytes);
+    return arena_raw(ctx, bytes); /* protobuf-c writes all that it asks for */
 }
 
 static void arena_keep(void *ctx, void *at) /* the arena is reset as a whole */
