@@ -144,29 +144,24 @@ struct sums { /* of struct add_norm; p NULL: left out */
 /* The sum over a block of whole warps, the same in all its threads. room: WARPS_MAX floats, not those of the sum before. */
 static __device__ __forceinline__ float sum_of_block(float v, float *room)
 {
-    float s = 0.0f;
-
     v = warp_sum(v);
     if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = v;
     __syncthreads();
-    for (int i = 0; i < (int)blockDim.x / 32; i++) s += room[i];
-    return s;
+    return warp_sum(threadIdx.x % 32 < blockDim.x / 32 ? room[threadIdx.x % 32] : 0.0f);
 }
 
-/* v[i] *= by * w[i] */
-static __device__ __forceinline__ void times(float v[8], float by, const struct operand *w, int64_t at)
+/* v = an eight of w, or ones, times g or 1 + g where there is one. */
+static __device__ __forceinline__ void factors(float v[8], const struct operand *w, const struct operand *g, bool one_plus, int64_t at)
 {
-    float ws[8];
+    float gs[8];
 
-    load8(ws, w->p, w->type, at, 8, true);
 #pragma unroll
-    for (int i = 0; i < 8; i++) v[i] *= by * ws[i];
-}
-
-/* Asks for a vector's eight before it is needed. */
-static __device__ __forceinline__ void fetch(const struct operand *w, int64_t at)
-{
-    if (w->p) asm volatile("prefetch.global.L1 [%0];" ::"l"((const char *)w->p + at * (w->type == DTYPE_F32 ? 4 : 2)));
+    for (int i = 0; i < 8; i++) v[i] = 1.0f;
+    if (w->p) load8(v, w->p, w->type, at, 8, true);
+    if (!g->p) return;
+    load8(gs, g->p, DTYPE_F32, at, 8, true);
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] *= one_plus ? 1.0f + gs[i] : gs[i];
 }
 
 template <int K>
@@ -183,60 +178,54 @@ static __device__ __forceinline__ void load_rows(const struct sums *a, int64_t r
     }
 }
 
-/* x, y and h in bf16. A block walks over rows, a thread has K eights of each; the next row is on its way while this one is summed. */
+/* x, y and h in bf16. A block walks over rows, a thread has K eights of each and keeps what they are multiplied with; the next row is on its
+ * way while this one is summed. */
 template <int K>
-static __global__ void __launch_bounds__(32 * WARPS_MAX) add_norm(struct sums a)
+static __global__ void __launch_bounds__(32 * WARPS_MAX, 2 / K) add_norm(struct sums a)
 {
     __shared__ float room[2][2][WARPS_MAX];
+    float            to_y[K][8], to_h[K][8];
     uint4            next_x[K], next_y[K];
     int              turn = 0;
 
+    load_rows<K>(&a, blockIdx.x, next_x, next_y);
 #pragma unroll
     for (int k = 0; k < K; k++) {
         const int64_t at = ((int64_t)k * blockDim.x + threadIdx.x) * 8;
 
         if (at >= a.c) continue;
-        fetch(&a.wy, at), fetch(&a.gate, at), fetch(&a.wh, at), fetch(&a.scale, at);
+        factors(to_y[k], &a.wy, &a.gate, false, at);
+        factors(to_h[k], &a.wh, &a.scale, true, at);
     }
-    load_rows<K>(&a, blockIdx.x, next_x, next_y);
     for (int64_t row = blockIdx.x; row < a.n; row += gridDim.x, turn ^= 1) {
-        uint4 raw_x[K], raw_y[K];
-        float x[K][8], y[8], g[8], sum = 0.0f;
+        float x[K][8], y[K][8], by = 1.0f, sum = 0.0f;
 
 #pragma unroll
-        for (int k = 0; k < K; k++) raw_x[k] = next_x[k], raw_y[k] = next_y[k];
+        for (int k = 0; k < K; k++) {
+            widen8(x[k], next_x[k]);
+            widen8(y[k], next_y[k]);
+        }
         if (row + gridDim.x < a.n) load_rows<K>(&a, row + gridDim.x, next_x, next_y);
         if (a.wy.p) {
 #pragma unroll
             for (int k = 0; k < K; k++) {
-                widen8(y, raw_y[k]);
 #pragma unroll
-                for (int i = 0; i < 8; i++) sum += y[i] * y[i];
+                for (int i = 0; i < 8; i++) sum += y[k][i] * y[k][i];
             }
-            sum = 1.0f / sqrtf(sum_of_block(sum, room[turn][0]) / (float)a.c + a.eps);
+            by = 1.0f / sqrtf(sum_of_block(sum, room[turn][0]) / (float)a.c + a.eps);
+            sum = 0.0f;
         }
-        const float by = sum;
-
-        sum = 0.0f;
 #pragma unroll
         for (int k = 0; k < K; k++) {
             const int64_t at = ((int64_t)k * blockDim.x + threadIdx.x) * 8;
 
-            widen8(x[k], raw_x[k]);
             if (at >= a.c) continue;
-            widen8(y, raw_y[k]);
-            if (a.wy.p) times(y, by, &a.wy, at);
-            if (a.gate.p) {
-                load8(g, a.gate.p, DTYPE_F32, at, 8, true);
 #pragma unroll
-                for (int i = 0; i < 8; i++) x[k][i] = fmaf(g[i], y[i], x[k][i]);
-            } else {
-#pragma unroll
-                for (int i = 0; i < 8; i++) x[k][i] += y[i];
+            for (int i = 0; i < 8; i++) {
+                x[k][i] = fmaf(y[k][i] * by, to_y[k][i], x[k][i]);
+                sum += x[k][i] * x[k][i];
             }
             if (a.y.p) *(uint4 *)((uint16_t *)a.x.p + row * a.x.pitch + at) = narrow8(x[k]);
-#pragma unroll
-            for (int i = 0; i < 8; i++) sum += x[k][i] * x[k][i];
         }
         if (!a.h.p) continue;
         sum = 1.0f / sqrtf(sum_of_block(sum, room[turn][1]) / (float)a.c + a.eps);
@@ -245,12 +234,8 @@ static __global__ void __launch_bounds__(32 * WARPS_MAX) add_norm(struct sums a)
             const int64_t at = ((int64_t)k * blockDim.x + threadIdx.x) * 8;
 
             if (at >= a.c) continue;
-            times(x[k], sum, &a.wh, at);
-            if (a.scale.p) {
-                load8(g, a.scale.p, DTYPE_F32, at, 8, true);
 #pragma unroll
-                for (int i = 0; i < 8; i++) x[k][i] *= 1.0f + g[i];
-            }
+            for (int i = 0; i < 8; i++) x[k][i] *= sum * to_h[k][i];
             *(uint4 *)((uint16_t *)a.h.p + row * a.h.pitch + at) = narrow8(x[k]);
         }
     }
@@ -301,30 +286,12 @@ static __global__ void __launch_bounds__(256) add_norm_any(struct sums a)
     }
 }
 
-/* Threads of a block and eights of a thread that leave the fewest of them idle; 0: the row is too long. */
-static int eights_per_thread(int64_t c, int *threads)
-{
-    const int64_t eights = c / 8;
-    int64_t       least = INT64_MAX;
-    int           best = 0;
-
-    for (int k = 1; k <= 4; k++) {
-        const int64_t t = (eights + 32 * k - 1) / (32 * k) * 32;
-
-        if (t > 32 * WARPS_MAX || t * k - eights > least) continue;
-        least = t * k - eights;
-        best = k;
-        *threads = (int)t;
-    }
-    return best;
-}
-
 /* As many blocks as run at once, each with about as many rows. */
 template <int K>
-static void run_sums(struct dev *d, const struct sums *a, int threads)
+static void run_sums(struct dev *d, const struct sums *a)
 {
+    const int n_sm = cuda_of(d)->n_sm, threads = (int)((a->c / 8 + 32 * K - 1) / (32 * K) * 32);
     int       per_sm = 1;
-    const int n_sm = cuda_of(d)->n_sm;
 
     if (cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, add_norm<K>, threads, 0) != cudaSuccess || per_sm < 1) per_sm = 1;
     const int64_t each = (a->n + (int64_t)n_sm * per_sm - 1) / ((int64_t)n_sm * per_sm), blocks = (a->n + each - 1) / each;
@@ -337,7 +304,6 @@ extern "C" void cuda_add_norm(struct dev *d, struct tensor *x, struct tensor *h,
     const struct tensor *vec[4] = {y ? how->wy : NULL, y ? how->gate : NULL, h ? how->wh : NULL, h ? how->scale : NULL};
     struct operand       vo[4];
     struct sums          a;
-    int                  k, threads = 0;
     bool                 wide;
 
     a.x = operand_of(x), a.h = operand_of(h), a.y = operand_of(y), a.n = x->dim[0], a.c = x->dim[1], a.eps = how->eps;
@@ -350,14 +316,9 @@ extern "C" void cuda_add_norm(struct dev *d, struct tensor *x, struct tensor *h,
         wide = wide && wide_of(&vo[i], a.c);
     }
     a.wy = vo[0], a.gate = vo[1], a.wh = vo[2], a.scale = vo[3];
-    k = wide ? eights_per_thread(a.c, &threads) : 0;
     cuda_enter(d);
-    switch (k) {
-    case 1: run_sums<1>(d, &a, threads); break;
-    case 2: run_sums<2>(d, &a, threads); break;
-    case 3: run_sums<3>(d, &a, threads); break;
-    case 4: run_sums<4>(d, &a, threads); break;
-    default: add_norm_any<<<cuda_blocks(a.n, 1), 256, 0, cuda_stream(d)>>>(a);
-    }
+    if (wide && a.c <= WARPS_MAX * 32 * 8) run_sums<1>(d, &a);
+    else if (wide && a.c <= WARPS_MAX * 32 * 16) run_sums<2>(d, &a);
+    else add_norm_any<<<cuda_blocks(a.n, 1), 256, 0, cuda_stream(d)>>>(a);
     cuda_note(d, "add_norm");
 }
