@@ -104,7 +104,7 @@ struct broker {
     bool               paused;   /* the whole farm: nothing is leased */
     bool               crash_loop; /* paused by nobody: this is one more start after ends in disorder */
     uint64_t           reserve_bytes; /* of the disk: what is being made may want, at the last tick */
-    int64_t            hedge_ms; /* not before: looking for hedges costs */
+    int64_t            hedge_ms, recall_ms; /* not before: looking at all leases costs */
     bool               disk_low; /* seen at the last tick: nothing more is leased, whose result could not be kept */
     int                exit_code;
     struct err         fatal;

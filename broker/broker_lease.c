@@ -13,6 +13,7 @@
 #define UNSENT_RETRY_MS 1000 /* a worker's queue was full: it goes on after this */
 #define PAIRS_A_TURN    256
 #define HEDGE_EVERY_MS  100 /* looking at every lease has its price */
+#define RECALL_EVERY_MS 10
 
 struct leasing { /* rows are being written; then they are sent */
     struct broker *b;
@@ -157,11 +158,10 @@ static void lease(struct leasing *l, struct journal_req *r, struct task *t, cons
     l->held[l->n++] = (struct held){g->task_id, g->epoch};
 }
 
-/* When nothing waits: idle workers get what others are slow with; when somebody urgent waits: what has not begun is called back. */
-static struct journal_req *hedge_and_recall(struct broker *b, struct journal_req *r, struct leasing **l, int64_t now)
+/* When nothing waits: idle workers get what others are slow with. */
+static struct journal_req *hedge(struct broker *b, struct journal_req *r, struct leasing **l, int64_t now)
 {
-    struct pair   p;
-    struct grant *g;
+    struct pair p;
 
     if (now < b->hedge_ms) return r;
     b->hedge_ms = now + HEDGE_EVERY_MS;
@@ -171,6 +171,16 @@ static struct journal_req *hedge_and_recall(struct broker *b, struct journal_req
         b->stats.tasks_hedged++;
         log_info("hedged", "task=%" PRIu64 " slow=\"%s\" idle=\"%s\"", task_id(p.task), p.task->grant->worker->name, p.worker->name);
     }
+    return r;
+}
+
+/* When somebody waits who has a right to it: what has not begun is called back. */
+static void recall(struct broker *b, int64_t now)
+{
+    struct grant *g;
+
+    if (now < b->recall_ms) return;
+    b->recall_ms = now + RECALL_EVERY_MS;
     while ((g = dispatch_recall(&b->queue, &b->roster, now))) {
         struct held call = {g->task_id, g->epoch};
         struct msg  m = {.kind = MSG_BEAT_OK, .beat_ok = {.recall = &call, .n_recall = 1}};
@@ -178,7 +188,6 @@ static struct journal_req *hedge_and_recall(struct broker *b, struct journal_req
         b->stats.tasks_recalled++;
         broker_send(b, g->worker->peer, &g->worker->route, &m); /* unheard, it is made where it is */
     }
-    return r;
 }
 
 void broker_settle(struct broker *b, int64_t now)
@@ -196,6 +205,7 @@ void broker_settle(struct broker *b, int64_t now)
         lease(l, r, pair.task, &pair, batch, now);
         for (size_t i = 0; i < pair.n_also; i++) lease(l, r, pair.also[i], &pair, batch, now);
     }
-    r = hedge_and_recall(b, r, &l, now);
+    r = hedge(b, r, &l, now);
+    recall(b, now);
     if (r) journal_send(b->journal, r);
 }

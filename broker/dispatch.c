@@ -318,7 +318,8 @@ struct grant *dispatch_recall(const struct queue *q, const struct roster *r, int
 
             if (!v || g->begun_ms || !g->sent || g->recalled_ms || g->task->recalled || g->task->hedge || !at_work(w) || !gives_way(v, s, n_out)) continue;
             if (!worker_has(w, dispatch_model(s->lane, r))) continue;
-            if (!best || v->key.job_class > task_job(best->task)->share->key.job_class) best = g; /* bulk before normal */
+            if (best && v->key.job_class < task_job(best->task)->share->key.job_class) continue; /* bulk before normal */
+            if (!best || v->key.job_class > task_job(best->task)->share->key.job_class || before_ms(g, now_ms) < before_ms(best, now_ms)) best = g; /* where it begins soonest */
         }
     }
     if (!best) return NULL;

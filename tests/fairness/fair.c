@@ -6,8 +6,9 @@
 #include "tests/broker/actors.h"
 
 #define WORKERS_N   4
-#define MS_PER_UNIT 2.5 /* 256 x 256 pixels, 8 steps: 20 ms */
 #define BATCH_GAIN  0.7 /* a batch takes so much of what its images would take alone */
+
+static double ms_per_unit = 2.5; /* 256 x 256 pixels, 8 steps: 20 ms */
 
 static struct tally {
     atomic_ulong n_batches, n_batched;
@@ -20,7 +21,7 @@ struct held_lease {
 
 static double ms_of(const struct lease *l)
 {
-    return MS_PER_UNIT * 8 * l->spec.width_px * l->spec.height_px / 65536.0;
+    return ms_per_unit * 8 * l->spec.width_px * l->spec.height_px / 65536.0;
 }
 
 /* Makes the first leases of one batch, or the first alone, then offers them; until killed. */
@@ -170,6 +171,7 @@ static void l9_ten_behind_five_thousand(void)
     struct actor a, b;
     double       alone[5], beside[5], sum[2] = {0};
 
+    ms_per_unit = 12.5; /* 100 ms an image: what a busy machine adds to each is not the subject */
     begin(2, 1);
     client(&a, "a:1");
     client(&b, "b:1");
@@ -181,7 +183,7 @@ static void l9_ten_behind_five_thousand(void)
         sum[1] += beside[i] = mean_wait_ms(&b, 10);
         sleep_ms(500);
     }
-    printf("L9   10 images of B: %.0f ms each alone, %.0f ms beside 5,000 of A: x %.2f (bar: 2)\n", sum[0] / 5, sum[1] / 5, sum[1] / sum[0]);
+    printf("L9   10 images of 100 ms of B: %.0f ms each alone, %.0f ms beside 5,000 of A: x %.2f (bar: 2)\n", sum[0] / 5, sum[1] / 5, sum[1] / sum[0]);
     actor_close(&a);
     actor_close(&b);
     end();
@@ -221,7 +223,7 @@ static void l9_weights_and_l10(void)
 
     begin(2, 1);
     client(&c, "c:1");
-    for (int k = CLASS_INTERACTIVE; k <= CLASS_BULK; k++) id[k] = order(&c, 10000, 192, (enum job_class)k);
+    for (int k = CLASS_INTERACTIVE; k <= CLASS_BULK; k++) id[k] = order(&c, 30000, 192, (enum job_class)k);
     sleep_ms(1000);
     for (int k = CLASS_INTERACTIVE; k <= CLASS_BULK; k++) n[k] = -(double)job(&c, id[k]).n_done;
     sleep_ms(25000);
@@ -258,15 +260,22 @@ static void l11_batches(void)
 
 int main(int argc, char **argv)
 {
+    static void (*const part[])(void) = {l9_ten_behind_five_thousand, l9_twenty_clients, l9_weights_and_l10, l11_batches};
     int code = actors_main(argc, argv);
 
     if (code >= 0) return code;
     tally = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (tally == MAP_FAILED) return 1;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    l9_ten_behind_five_thousand();
-    l9_twenty_clients();
-    l9_weights_and_l10();
-    l11_batches();
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) { /* each in a process of its own: ZeroMQ's threads do not survive the fork of a worker */
+        pid_t pid = fork();
+        int   status;
+
+        if (pid == 0) {
+            part[i]();
+            return 0;
+        }
+        if (waitpid(pid, &status, 0) != pid || status) return 1;
+    }
     return 0;
 }

@@ -9,5 +9,5 @@ dd if=/dev/zero of="$f" bs=4096 count=200 oflag=dsync 2>&1 | awk '/copied/ { for
 rm -f "$f"
 echo "simulated:"
 "$build/bin/test_broker_fair" | sed -n 's/^L/  L/p'
-echo "on the broker, 4 workers of 20 ms an image:"
+echo "on the broker, 4 workers of 20 ms an image and more:"
 "$build/bin/fair" | sed 's/^/  /'
