@@ -178,7 +178,7 @@ static int run(struct work *w, struct session *s, struct err *e)
 
         err_set(e, rc, "%.330s; then the same command with --resume goes on", why.text);
     }
-    if (rc == 0) rc = ending_verdict(&f, w->b.n_images, &s->bar, e);
+    if (rc == 0) rc = ending_verdict(&f, w->b.n_images, s, e);
     follow_release(&f);
     return rc;
 }

@@ -133,7 +133,7 @@ static int run(struct session *s, struct target *t, struct gather *g, struct fol
     f->wait_ms = s->bar.mode == BAR_TTY || a->row.n <= 4 ? 250 : 0;
     rc = follow_run(f, e);
     if (rc == ERR_CANCELED) ending_interrupted(s, f->job, "", e);
-    return rc ? rc : ending_verdict(f, a->row.n, &s->bar, e);
+    return rc ? rc : ending_verdict(f, a->row.n, s, e);
 }
 
 /* On a terminal the bar names no files: say where they are. */

@@ -21,7 +21,7 @@ static int follow_job(struct session *s, struct gather *g, struct follow *f, str
     rc = follow_run(f, e);
     if (rc == ERR_NOTFOUND)
         err_set(e, rc, "job %" PRIu64 " is not known at %.150s: zfarm jobs lists what is", f->job, client_endpoint(s->client));
-    return rc ? rc : ending_verdict(f, f->n_tasks, &s->bar, e);
+    return rc ? rc : ending_verdict(f, f->n_tasks, s, e);
 }
 
 int cmd_watch(struct args *a)

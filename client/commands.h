@@ -27,7 +27,7 @@ int ending_sheet_path(const struct args *a, const char *dir, char path[GATHER_PA
 /* The file name that images must leave free, or NULL: the sheet's, when it stands in dir. */
 const char *ending_reserved(const struct args *a);
 /* 0 when all was made; else ERR_STATE with "2 of 8 images failed". */
-int ending_verdict(const struct follow *f, uint32_t n_images, const struct bar *bar, struct err *e);
+int ending_verdict(const struct follow *f, uint32_t n_images, const struct session *s, struct err *e);
 /* To people: where the images are. sheet: "" when there is none. */
 void ending_where(const struct session *s, const char *dir, const char *sheet);
 /* On Ctrl-C with a broker: says that the job goes on, and how to go on with it. */

@@ -23,13 +23,17 @@ const char *ending_reserved(const struct args *a)
     return a->sheet_said && !a->sheet[0] ? SHEET_NAME : NULL;
 }
 
-int ending_verdict(const struct follow *f, uint32_t n_images, const struct bar *bar, struct err *e)
+int ending_verdict(const struct follow *f, uint32_t n_images, const struct session *s, struct err *e)
 {
+    const struct bar *bar = &s->bar;
+    char              again[80] = "";
+
+    if (!s->embedded) snprintf(again, sizeof again, " (once more: zfarm requeue %" PRIu64 ")", f->job);
     if (f->n_failed == 0 && f->n_canceled == 0) return 0;
     if (f->n_failed == 0) return err_set(e, ERR_CANCELED, "%" PRIu32 " of %" PRIu32 " images were canceled", f->n_canceled, n_images);
     if (bar->mode == BAR_SILENT || n_images == 1)
-        return err_set(e, ERR_STATE, "%" PRIu32 " of %" PRIu32 " images failed: %.300s", f->n_failed, n_images, bar->first_failure);
-    return err_set(e, ERR_STATE, "%" PRIu32 " of %" PRIu32 " images failed", f->n_failed, n_images);
+        return err_set(e, ERR_STATE, "%" PRIu32 " of %" PRIu32 " images failed: %.250s%s", f->n_failed, n_images, bar->first_failure, again);
+    return err_set(e, ERR_STATE, "%" PRIu32 " of %" PRIu32 " images failed%s", f->n_failed, n_images, again);
 }
 
 void ending_interrupted(const struct session *s, uint64_t job, const char *how, struct err *e)
