@@ -22,7 +22,7 @@ void joined_load(struct loader *l, struct joined *out, int64_t c, const char *pr
         for (next = i + 1; next < n && l->d->joins_weights; next++)
             if (host[next].type != host[i].type || host[next].scale != host[i].scale) break;
         l->rc = dev_weight_rows(l->d, &host[i], next - i, &out->part[out->n++], l->e);
-        for (int k = i; k < next && !l->rc; k++) weights_taken(l->w, &host[k]);
+        for (int k = i; k < next && !l->rc; k++) weights_taken(l->w, l->d, &host[k]);
     }
 }
 

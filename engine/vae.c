@@ -107,7 +107,7 @@ static void load_up(struct loader *l, struct vae *v, int level, int c)
         l->rc = err_set(l->e, ERR_NOMEM, "no memory for the VAE's upsampling");
         return;
     }
-    if (!(l->rc = dev_weight(l->d, &folded, &v->up_w[level], l->e))) weights_taken(l->w, &host);
+    if (!(l->rc = dev_weight(l->d, &folded, &v->up_w[level], l->e))) weights_taken(l->w, l->d, &host);
     load1(l, &v->up_b[level], c, "decoder.up_blocks.%d.upsamplers.0.conv.bias", level);
 }
 

@@ -457,7 +457,7 @@ int weights_take(struct weights *w, struct dev *d, const char *name, int rank, c
     struct tensor host;
     int           rc = weights_get(w, name, rank, dim, &host, e);
     if (rc || (rc = dev_weight(d, &host, out, e))) return rc;
-    weights_taken(w, &host);
+    weights_taken(w, d, &host);
     return 0;
 }
 
@@ -467,9 +467,9 @@ void weights_watch(struct weights *w, void (*on_taken)(void *ctx, int64_t bytes)
     w->watcher = ctx;
 }
 
-void weights_taken(const struct weights *w, const struct tensor *host)
+void weights_taken(const struct weights *w, const struct dev *d, const struct tensor *host)
 {
-    if (w->on_taken) w->on_taken(w->watcher, (int64_t)dtype_row_bytes(host->type, tensor_count(host)));
+    if (w->on_taken && !d->measuring) w->on_taken(w->watcher, (int64_t)dtype_row_bytes(host->type, tensor_count(host)));
 }
 
 static const struct file_map *file_map_of(const struct holder *h)

@@ -44,7 +44,7 @@ int weights_take(struct weights *w, struct dev *d, const char *name, int rank, c
 void *weights_room(struct weights *w, const char *name, size_t bytes, bool *fresh);
 /* Told of each tensor that weights_take() or a loader has put on a device: bytes as stored. One at a time; NULL: nobody. */
 void weights_watch(struct weights *w, void (*on_taken)(void *ctx, int64_t bytes), void *ctx);
-void weights_taken(const struct weights *w, const struct tensor *host); /* tells it; for those who call dev_weight() themselves */
+void weights_taken(const struct weights *w, const struct dev *d, const struct tensor *host); /* tells it, for those who call dev_weight() themselves */
 /* The files' pages are held no longer; what is read again comes from the files again. For devices that have copied. */
 void weights_let_go(struct weights *w);
 /* ERR_IO when one of the files was cut since it was opened (reading on would be SIGBUS). */
