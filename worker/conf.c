@@ -30,7 +30,7 @@ static const struct argp_option options[] = {
     {"precision", KEY_PRECISION, "TYPE", 0, "auto, f32 or bf16: how products are computed (default auto: bf16 where the device multiplies it itself, else f32; a CPU then makes large products from 16-bit integers, error 1e-4)", 2},
     {"vram-budget", KEY_BUDGET, "GIB", 0, "What the engine may take of a GPU's memory, beside the driver's own (default: what is free, less 0.5). It measures first, then chooses: widened weights, blocks as stored, the text encoder parked in host memory or read again; larger pictures are refused", 2},
     {"threads", KEY_THREADS, "N", 0, "CPU threads of the engine (default: all CPUs this process may use)", 2},
-    {"slots", KEY_SLOTS, "N", 0, "Tasks held at once, 1 to 64: one is made, the others wait at hand (default 2)", 2},
+    {"slots", KEY_SLOTS, "N", 0, "Tasks held at once, 1 to 64: one is made, the others wait at hand; what is only written or sent does not count (default 2)", 2},
     {"name", KEY_NAME, "TEXT", 0, "The name shown by `zfarm workers` (default HOST:PID); with several devices /0, /1, ... follow", 3},
     {"log-level", KEY_LEVEL, "LEVEL", 0, "debug, info, warn, error or none (default info)", 3},
     {0},
