@@ -72,6 +72,8 @@ void engine_close_parts(struct engine *g)
 static int open_parts(struct engine *g, struct progress *p, struct err *e)
 {
     int rc;
+
+    if ((rc = dev_weight_room(g->d, g->plan.weights_bytes, e))) return rc; /* 0 on the CPU, which plans nothing */
     if (g->parts & ENGINE_TEXT) {
         tell(p, "text encoder");
         if ((rc = text_home_open(&g->home, &g->model.conf.text, g->model.text, g->d, g->profile.tokens_max, g->plan.text, g->plan.widen_text, e)))

@@ -16,8 +16,9 @@
 
 #include "base/err.h"
 
-/* Held by libraries, kernels and caches beside weights and scratch: cublasLt's work space, plans, records of passes, prompts, rotary tables. */
-#define PLAN_KERNELS_BYTES ((size_t)608 << 20)
+/* Held by libraries, kernels and caches beside weights and scratch: plans, records of passes, prompts, rotary tables, casts, the decoder's scores. */
+#define PLAN_KERNELS_BYTES      ((size_t)416 << 20)
+#define PLAN_KERNELS_TEXT_BYTES ((size_t)256 << 20) /* while a text encoder lodges: the decoder's have been given back */
 
 enum plan_stay { PLAN_RESIDENT, PLAN_PARKED, PLAN_RELEASED };
 

@@ -287,6 +287,12 @@ void dev_trim(struct dev *d)
     d->ops->trim(d);
 }
 
+int dev_weight_room(struct dev *d, size_t bytes, struct err *e)
+{
+    assert(!d->measuring && !d->scratch.lodged);
+    return bytes ? d->ops->weight_room(d, bytes, e) : 0;
+}
+
 int dev_alloc(struct dev *d, enum dtype type, int rank, const int64_t *dim, struct tensor *out, struct err *e)
 {
     struct tensor t = shape(d, type, rank, dim);

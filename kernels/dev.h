@@ -86,6 +86,9 @@ struct tensor dev_new3(struct dev *d, enum dtype type, int64_t a, int64_t b, int
 
 /* Borrow (CPU) or upload (GPU) a host tensor for the life of the device. */
 int  dev_weight(struct dev *d, const struct tensor *host, struct tensor *out, struct err *e);
+/* Takes memory for weights of these bytes (a measuring pass's measured_weights) in one piece: the next ones lie in it, end to end. Without it, or past
+ * its end, each has memory of its own, which a GPU rounds up to 2 MiB. Does nothing on the CPU. ERR_NOMEM. */
+int  dev_weight_room(struct dev *d, size_t bytes, struct err *e);
 /* Several of rank 2, one type, scale and width as one weight: the rows of host[0], then those of host[1], ... Needs d->joins_weights. */
 int  dev_weight_rows(struct dev *d, const struct tensor *host, int n, struct tensor *out, struct err *e);
 /* Lodgers: weights for one stage only, in the upper end of the scratch. From here to dev_lodge_end() dev_weight() takes from `bytes` there

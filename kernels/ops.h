@@ -97,6 +97,7 @@ typedef int   dev_weight_f(struct dev *d, const struct tensor *host, int n, stru
 typedef void *dev_pin_f(struct dev *d, size_t bytes);                                              /* host memory; NULL when there is no more */
 typedef void  dev_unpin_f(struct dev *d, void *at);
 typedef void  dev_trim_f(struct dev *d);                                                           /* work space of kernels goes; waits for its readers */
+typedef int   dev_weight_room_f(struct dev *d, size_t bytes, struct err *e);
 typedef int   dev_wait_f(struct dev *d, struct err *e);
 typedef void   dev_stamp_f(struct dev *d, int slot);
 typedef double dev_stamp_ms_f(struct dev *d, int from, int to);
@@ -112,6 +113,7 @@ struct ops {
     dev_put_f         *put;
     dev_get_f         *get;
     dev_weight_f      *weight;
+    dev_weight_room_f *weight_room;
     dev_pin_f         *pin;
     dev_unpin_f       *unpin;
     dev_trim_f        *trim;

@@ -298,16 +298,39 @@ static void weight_shape(struct dev *d, const struct tensor *host, int n, struct
     if (out->rank == 4 && out->dim[0] > 0) *bytes = *bytes / (size_t)out->dim[0] * (size_t)cuda_ordered_rows(out->dim[0]);
 }
 
-/* Memory for a weight: a lodger's, or its own until the device is closed. */
-static void *take_weight(struct dev *d, size_t bytes)
+/* Memory until the device is closed; NULL when there is no more. */
+static void *take_kept(struct dev *d, size_t bytes)
 {
     struct cuda *c = cuda_of(d);
     void        *list = c->kept.at, *at;
 
-    if (d->scratch.lodged) return dev_lodger(d, bytes);
     if (!grow(&list, c->kept.n, &c->kept.cap, sizeof *c->kept.at)) return NULL;
     c->kept.at = list;
     if ((at = take(d, bytes))) c->kept.at[c->kept.n++] = at;
+    return at;
+}
+
+static int weight_room(struct dev *d, size_t bytes, struct err *e)
+{
+    struct cuda *c = cuda_of(d);
+
+    c->slab.used = c->slab.cap = 0;
+    if (!(c->slab.at = take_kept(d, bytes))) {
+        return err_set(e, ERR_NOMEM, "%s: no memory for weights of %zu MiB: free some on this GPU, or use another device", d->name, (bytes >> 20) + 1);
+    }
+    c->slab.cap = bytes;
+    return 0;
+}
+
+/* Memory for a weight: a lodger's, the next of the slab, or its own. */
+static void *take_weight(struct dev *d, size_t bytes)
+{
+    struct cuda *c = cuda_of(d);
+    char        *at = c->slab.at + c->slab.used;
+
+    if (d->scratch.lodged) return dev_lodger(d, bytes);
+    if (dev_align(bytes) > c->slab.cap - c->slab.used) return take_kept(d, bytes);
+    c->slab.used += dev_align(bytes);
     return at;
 }
 
@@ -369,6 +392,7 @@ static const struct ops table = {
     .put = put,
     .get = get,
     .weight = weight,
+    .weight_room = weight_room,
     .pin = pin,
     .unpin = unpin,
     .trim = trim,

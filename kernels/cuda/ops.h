@@ -49,7 +49,8 @@ struct cuda { /* d->priv of a CUDA device */
     struct CUevent_st  *stamp[DEV_STAMPS];                     /* made at their first use */
     int                 n_sm;
     struct { void *at; size_t bytes; } space[SLOT_COUNT];
-    struct { void **at; int n, cap; } kept;                    /* weights */
+    struct { void **at; int n, cap; } kept;                    /* memory of weights */
+    struct { char *at; size_t used, cap; } slab;               /* one of them, being filled: dev_weight_room() */
     struct { struct cuda_ordered *at; int n, cap; } ordered;
     void               *host;                                  /* pinned, CUDA_HOST_BYTES */
     struct expand       expand;

@@ -20,7 +20,7 @@ static uint32_t dice(uint32_t n)
 
 static int job(struct engine *g, int64_t i, struct err *e)
 {
-    struct gen     gen = {.width_px = 16 * (2 + (int)dice(40)), .height_px = 16 * (2 + (int)dice(40)), .n_steps = 1 + (int)dice(3),
+    struct gen     gen = {.width_px = 16 * (2 + 6 * (int)dice(8)), .height_px = 16 * (2 + 6 * (int)dice(8)), .n_steps = 1 + (int)dice(3),
                           .guidance = dice(4) ? 0 : 3, .cfg_trunc = 1, .seed = (uint64_t)i, .noise = NOISE_TORCH_CPU};
     struct embed  *pos = NULL, *neg = NULL;
     struct latent *z = NULL;

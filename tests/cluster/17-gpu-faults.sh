@@ -6,7 +6,8 @@ why=$(faulty_worker --has-gpu) || { echo "skipped: $why"; exit 0; }
 paint() { zfarm generate -p "a white cat sits on the green mat" -s "$1" -W 512 -H 512 --steps 3 --broker "$EP" -o "$2"; }
 engine_of() { pgrep -P "$1" | head -1; }
 words() { grep -qE "$1" "$T/worker.log"; }
-seeds="66601 66602 66603 66604"
+seeds=${SEEDS:-66601 66602 66603 66604} # which faults; 66602, the hang, takes 20 s
+has() { case " $seeds " in *" $1 "*) true ;; *) false ;; esac }
 export FAULTS=$T/faults
 mkdir "$FAULTS"
 
@@ -34,10 +35,10 @@ for s in $seeds; do
     *) check "seed $s: the engine's process went on" test "$before" = "$after" ;;
     esac
 done
-check "the sticky error: last words say stage, status and CUDA's own" words 'stage denoise, engine status 70.*illegal memory access'
-check "the hang: noticed and ended" words 'engine_stuck.*did not move'
-check "NaN: said so" words 'not finite'
-check "no memory: says what is free" words 'GiB of .* free'
+! has 66601 || check "the sticky error: last words say stage, status and CUDA's own" words 'stage denoise, engine status 70.*illegal memory access'
+! has 66602 || check "the hang: noticed and ended" words 'engine_stuck.*did not move'
+! has 66603 || check "NaN: said so" words 'not finite'
+! has 66604 || check "no memory: says what is free" words 'GiB of .* free'
 paint 66605 "$T/never.png" > "$T/never.log" 2>&1 && die "a task that breaks every engine was made"
 check "a task that breaks every engine ends after three" grep -q 'illegal memory access' "$T/never.log"
 paint 2 "$T/last.png" > /dev/null 2>&1 || die "an image after all that"

@@ -193,6 +193,7 @@ static float **queue_run(const struct queue *q, enum precision p, bool expand, b
 
     assert_non_null(out);
     d->expand = expand;
+    if (measured && dev_weight_room(d, (size_t)3 << 20, &e)) fail_msg("%s", e.text); /* some lie in it, the rest do not fit */
     for (int i = 0; i < PRODUCTS; i++) {
         w[i] = take(d, &q->host[i]);
         assert_int_equal(w[i].type, expand ? d->act_type : q->host[i].type);
