@@ -20,7 +20,8 @@ static uint32_t dice(uint32_t n)
 
 static int job(struct engine *g, int64_t i, struct err *e)
 {
-    struct gen     gen = {.width_px = 16 * (2 + 6 * (int)dice(8)), .height_px = 16 * (2 + 6 * (int)dice(8)), .n_steps = 1 + (int)dice(3),
+    static const int sides[] = {64, 96, 256, 384, 512};
+    struct gen     gen = {.width_px = sides[dice(5)], .height_px = sides[dice(5)], .n_steps = 1 + (int)dice(3),
                           .guidance = dice(4) ? 0 : 3, .cfg_trunc = 1, .seed = (uint64_t)i, .noise = NOISE_TORCH_CPU};
     struct embed  *pos = NULL, *neg = NULL;
     struct latent *z = NULL;
@@ -28,7 +29,7 @@ static int job(struct engine *g, int64_t i, struct err *e)
     char           prompt[512];
     int            rc, len = snprintf(prompt, sizeof prompt, "job %d", (int)dice(60));
 
-    for (uint32_t n = dice(200); n; n--) prompt[len++] = n % 6 ? 'x' : ' ';
+    for (uint32_t n = 40 * dice(5); n; n--) prompt[len++] = n % 6 ? 'x' : ' ';
     prompt[len] = 0;
     if ((rc = engine_check(g, &gen, e)) || (rc = engine_encode(g, str_of(prompt), &pos, e))) goto done;
     if (gen.guidance > 0 && (rc = engine_encode(g, str_of(""), &neg, e))) goto done;
