@@ -358,6 +358,18 @@ static int run_text_at_home(struct engine *g, const int32_t *ids, struct embed *
     return rc || !got ? rc : err_set(e, ERR_DEVICE, "%s: a prompt's embedding could not be read back", g->d->name);
 }
 
+/* A text encoder that lodges finds a work space of its own size, and leaves none: the other stages' may be as large. */
+static int reserve_text(struct engine *g, size_t bytes, struct err *e)
+{
+    int rc;
+
+    if (!text_home_bytes(&g->home)) return reserve(g, bytes, e);
+    dev_trim(g->d);
+    bytes += text_home_bytes(&g->home);
+    rc = engine_fits(g, bytes > PLAN_SPARE_BYTES ? bytes - PLAN_SPARE_BYTES : 0, e);
+    return rc ? rc : dev_scratch_reserve(g->d, bytes, e);
+}
+
 static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint8_t *key, struct embed **out, struct err *e)
 {
     struct embed   *p = calloc(1, sizeof *p);
@@ -377,7 +389,7 @@ static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint
         if ((rc = dit_rope_open(g->dit, 0, 0, p->n_tok, &r, e))) goto done;
         if ((rc = dev_alloc(g->d, g->d->act_type, 2, (int64_t[]){r->n_cap_padded, g->model.conf.dit.dim}, &p->caption, e))) goto done;
     }
-    if ((rc = engine_measure_text(g, p->n_tok, &bytes, e)) || (rc = reserve(g, bytes + text_home_bytes(&g->home), e)) ||
+    if ((rc = engine_measure_text(g, p->n_tok, &bytes, e)) || (rc = reserve_text(g, bytes, e)) ||
         (rc = run_text_at_home(g, ids, p, r, &finite, e)))
         goto done;
     if (!finite) {

@@ -31,8 +31,12 @@ static struct plan plan_of(const struct plan_needs *n, const struct way *w, size
 
     p.text_bytes = n->text[w->widen_text];
     p.weights_bytes = n->dit[w->widen_dit] + n->vae;
-    if (w->text == PLAN_RESIDENT) p.weights_bytes += p.text_bytes;
-    else text_work += p.text_bytes + LODGING_BYTES;
+    if (w->text == PLAN_RESIDENT) {
+        p.weights_bytes += p.text_bytes;
+    } else {
+        text_work += p.text_bytes + LODGING_BYTES;
+        text_work -= text_work > PLAN_SPARE_BYTES ? PLAN_SPARE_BYTES : text_work;
+    }
     p.work_bytes = max(text_work, max(n->work_pass[w->widen_dit], n->work_decode));
     fixed = p.weights_bytes + PLAN_KERNELS_BYTES;
     p.work_max_bytes = budget > fixed ? budget - fixed : 0;

@@ -19,6 +19,7 @@
 /* Held by libraries, kernels and caches beside weights and scratch: plans, records of passes, prompts, rotary tables, casts, the decoder's scores. */
 #define PLAN_KERNELS_BYTES      ((size_t)416 << 20)
 #define PLAN_KERNELS_TEXT_BYTES ((size_t)256 << 20) /* while a text encoder lodges: the decoder's have been given back */
+#define PLAN_SPARE_BYTES        (PLAN_KERNELS_BYTES - PLAN_KERNELS_TEXT_BYTES)
 
 enum plan_stay { PLAN_RESIDENT, PLAN_PARKED, PLAN_RELEASED };
 

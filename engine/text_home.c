@@ -67,4 +67,5 @@ void text_home_leave(struct text_home *h, struct qwen3 *q)
     if (h->stay == PLAN_RESIDENT) return;
     qwen3_free(q);
     dev_lodge_end(h->d);
+    (void)dev_scratch_reserve(h->d, 0, NULL); /* gives back: it cannot fail */
 }

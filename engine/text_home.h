@@ -4,7 +4,7 @@
  *   reserve(work + text_home_bytes(&h)); text_home_enter(&h, &q, &e); qwen3_run(q, ...); text_home_leave(&h, q);
  *
  * Resident: enter and leave do nothing. Else the weights lodge in the scratch from enter to leave: read from the files, or copied from
- * pinned memory after the first time. The scratch stack must be empty at both ends. Not here: which of them (plan.c). */
+ * pinned memory after the first time; the scratch is given back at the end. The scratch stack must be empty at both ends. Not here: which of them (plan.c). */
 #ifndef ENGINE_TEXT_HOME_H
 #define ENGINE_TEXT_HOME_H
 
