@@ -26,8 +26,8 @@ enum precision { PRECISION_AUTO, PRECISION_F32, PRECISION_BF16 };
 #define GROUP_TOK_MAX   64
 
 struct dev_opts {
-    enum precision precision; /* of products. AUTO: bf16 where the device multiplies it natively; else f32, but a CPU makes linear from
-                                 16-bit integers (error 1e-4 and less, kernels/cpu/int16.h) */
+    enum precision precision; /* of products. AUTO: bf16 on GPUs and on CPUs with AMX; else f32, but with shortcuts of an error up to
+                                 1e-4 (kernels/cpu/int16.c, winograd.c) */
     int            n_threads; /* CPU only; 0 = all that this process may use */
 };
 

@@ -27,7 +27,7 @@ static const struct argp_option options[] = {
     {"tokenizer", KEY_TOKENIZER, "DIR", 0, "Folder of tokenizer.json, when the model does not have one", 1},
     {"profile", KEY_PROFILE, "NAME", 0, "turbo or base: what the model is, when its files do not say", 1},
     {"device", KEY_DEVICE, "DEVICE", 0, "auto, cpu, cuda:N, cuda:all, or a list such as cuda:0,cuda:2: one worker per device (default auto: the first GPU, or the CPU)", 2},
-    {"precision", KEY_PRECISION, "TYPE", 0, "auto, f32 or bf16: how products are computed (default auto: bf16 where the device multiplies it itself, else f32; a CPU then makes large products from 16-bit integers, error 1e-4)", 2},
+    {"precision", KEY_PRECISION, "TYPE", 0, "auto, f32 or bf16: how products are computed (default auto: bf16 on GPUs and on CPUs with AMX, else f32 with faster products of an error up to 1e-4)", 2},
     {"vram-budget", KEY_BUDGET, "GIB", 0, "What the engine may take of a GPU's memory, beside the driver's own (default: what is free, less 0.5). It measures first, then chooses: widened weights, blocks as stored, the text encoder parked in host memory or read again; larger pictures are refused", 2},
     {"threads", KEY_THREADS, "N", 0, "CPU threads of the engine (default: all CPUs this process may use)", 2},
     {"slots", KEY_SLOTS, "N", 0, "Tasks held at once, 1 to 64: one is made, the others wait at hand; what is only written or sent does not count (default 2)", 2},

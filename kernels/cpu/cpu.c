@@ -12,8 +12,8 @@
 
 #include "base/clock.h"
 #include "kernels/cpu/half.h"
-#include "kernels/cpu/int16.h"
 #include "kernels/cpu/mm.h"
+#include "kernels/cpu/tile16.h"
 
 static void *take(struct dev *d, size_t bytes)
 {
@@ -246,9 +246,10 @@ int cpu_open(struct dev *d, const struct dev_opts *o, struct err *e)
     d->act_type = DTYPE_F32;
     d->group_tok = 1;
     c->native_bf16 = isa == dnnl_cpu_isa_avx512_core_bf16 || isa == dnnl_cpu_isa_avx512_core_amx;
-    c->fast = o->precision == PRECISION_AUTO && !c->native_bf16;
-    c->int16 = c->fast ? int16_best((isa & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni) : NULL;
-    d->precision = o->precision != PRECISION_AUTO ? o->precision : c->native_bf16 ? PRECISION_BF16 : PRECISION_F32;
+    c->fast = o->precision == PRECISION_AUTO && isa != dnnl_cpu_isa_avx512_core_amx; /* AVX-512 BF16 is no faster than integers, and coarser */
+    d->precision = o->precision != PRECISION_AUTO ? o->precision : c->fast ? PRECISION_F32 : PRECISION_BF16;
+    if (c->fast) c->tile16 = int16_best((isa & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni);
+    else if (d->precision == PRECISION_BF16 && isa == dnnl_cpu_isa_avx512_core_amx) c->tile16 = amx_tiles();
     if (dnnl_engine_create(&c->engine, dnnl_cpu, 0) != dnnl_success) {
         rc = err_set(e, ERR_DEVICE, "cpu: oneDNN does not start");
     } else if (!(c->pool = pool_open(o->n_threads))) {
@@ -259,7 +260,7 @@ int cpu_open(struct dev *d, const struct dev_opts *o, struct err *e)
         return rc;
     }
     cpu_model(model, sizeof model);
-    snprintf(d->about, sizeof d->about, "%s, %d threads, %s%s", model, pool_threads(c->pool), isa_name(isa), c->int16 ? ", 16-bit products" : "");
+    snprintf(d->about, sizeof d->about, "%s, %d threads, %s%s", model, pool_threads(c->pool), isa_name(isa), c->fast && c->tile16 ? ", 16-bit products" : "");
     return 0;
 }
 

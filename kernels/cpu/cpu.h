@@ -14,8 +14,8 @@ int cpu_open(struct dev *d, const struct dev_opts *o, struct err *e);
 struct cpu {
     struct pool *pool;
     bool         native_bf16; /* the CPU multiplies bf16 itself: oneDNN's bf16 primitives; else round and multiply in f32 */
-    const struct int16 *int16; /* linear16.c: how products of many rows are made; NULL: not in this precision, or not on this CPU */
-    bool                       fast;     /* precision auto, and bf16 is not native: errors up to 1e-4 may buy speed */
+    const struct tile16 *tile16; /* linear16.c: how products of many rows are made; NULL: not in this precision, or not on this CPU */
+    bool                       fast;     /* precision auto, and no AMX: errors up to 1e-4 may buy speed */
     struct winograd_weight    *winograd; /* winograd.c: transformed weights, by address */
     struct { void *at; size_t cap; } room; /* see cpu_room() */
     struct dnnl_engine *engine;

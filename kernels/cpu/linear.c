@@ -173,7 +173,7 @@ void cpu_linear(struct dev *d, struct tensor *y, const struct tensor *x, const s
                      .bf16 = d->precision == PRECISION_BF16};
     size_t      lib_bytes = 0;
 
-    if (c->int16 && j.n >= LINEAR16_ROWS_LEAST) {
+    if (c->tile16 && j.n >= LINEAR16_ROWS_LEAST) {
         cpu_linear16(d, y, x, w, bias);
         return;
     }

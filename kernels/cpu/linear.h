@@ -6,7 +6,7 @@
 
 enum { LINEAR16_ROWS_LEAST = 12 }; /* below, rounding the weights costs more than it saves */
 
-/* Only with cpu.int16; any number of rows. */
+/* Only with cpu.tile16; any number of rows. */
 extern op_linear_f cpu_linear16;
 
 #endif

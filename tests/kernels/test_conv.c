@@ -206,7 +206,7 @@ static void forgets(enum precision p, int64_t side, int64_t ci, int64_t co, int6
             double sum = 0;
 
             for (int64_t c = 0; c < ci; c++) sum += (double)round * twin_at(&x, i / co * ci + c);
-            assert_true(fabs(twin_at(&y, i) - sum) <= 1e-3 * round);
+            assert_true(fabs(twin_at(&y, i) - sum) <= (p == PRECISION_F32 ? 1e-3 : 0.2) * round); /* bf16 with AMX */
         }
         if (round % 2 == 1) dev_free(d, &w);
     }

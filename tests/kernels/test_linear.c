@@ -154,7 +154,7 @@ static void test_int16(void **state)
     double       *truth = twin_truth(n * m);
 
     (void)state;
-    if (!cpu_of(d)->int16) {
+    if (!cpu_of(d)->fast || !cpu_of(d)->tile16) {
         print_message("this CPU multiplies bf16: no 16-bit integers\n");
         free(truth);
         dev_close(d);
