@@ -1,10 +1,12 @@
-/* faulty_worker.c - zfarm-worker with faults put in by its own calls (linked with --wrap=engine_denoise): for 17-gpu-faults.sh.
+/* faulty_worker.c - zfarm-worker with faults put in by its own calls (linked with --wrap=engine_denoise): for 17-gpu-faults.sh and tests/chaos.
  *
  *   FAULTS=DIR faulty_worker [the options of zfarm-worker]          faulty_worker --has-gpu: status 0 or 77
  *
  * The seed of a task names its fault, which happens once: DIR/<seed> says that it has. 66601: a kernel reads where nothing is (a sticky error of
- * the device); 66602: the engine hangs; 66603: a weight becomes NaN; 66604: all memory of the GPU is taken by another; 66605: as 66601, every time. */
+ * the device); 66602: the engine hangs; 66603: a weight becomes NaN; 66604: all memory of the GPU is taken by another; 66605: as 66601, every time;
+ * 66606: the engine's process dies of SIGSEGV, every time. SLOW_MS=N: every task takes so much longer, asleep: leases that live long cost no CPU. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +18,7 @@
 #include "worker/engine_child.h"
 #include "worker/worker.h"
 
-enum { BAD_ADDRESS = 66601, HANG, NOT_A_NUMBER, NO_MEMORY, ALWAYS_BAD };
+enum { BAD_ADDRESS = 66601, HANG, NOT_A_NUMBER, NO_MEMORY, ALWAYS_BAD, CRASH };
 
 int __real_engine_denoise(struct engine *g, const struct embed *pos, const struct embed *neg, const struct gen *gen, const struct gen_hooks *h,
                           struct latent **out, struct err *e);
@@ -29,7 +31,7 @@ static bool first(uint64_t seed)
     char path[512];
     int  fd;
 
-    if (seed == ALWAYS_BAD) return true;
+    if (seed == ALWAYS_BAD || seed == CRASH) return true;
     if (seed < BAD_ADDRESS || seed > NO_MEMORY || !getenv("FAULTS")) return false;
     snprintf(path, sizeof path, "%s/%llu", getenv("FAULTS"), (unsigned long long)seed);
     fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
@@ -65,8 +67,13 @@ int __wrap_engine_denoise(struct engine *g, const struct embed *pos, const struc
     struct dev   *other = NULL;
     int           n = 0, rc;
 
+    if (getenv("SLOW_MS")) usleep((useconds_t)strtoul(getenv("SLOW_MS"), NULL, 10) * 1000);
     if (!first(gen->seed)) return __real_engine_denoise(g, pos, neg, gen, h, out, e);
     if (gen->seed == BAD_ADDRESS || gen->seed == ALWAYS_BAD) bad_address(g->d);
+    if (gen->seed == CRASH) {
+        signal(SIGSEGV, SIG_DFL); /* a sanitizer would make an exit of it */
+        raise(SIGSEGV);
+    }
     if (gen->seed == HANG)
         for (;;) pause();
     if (gen->seed == NOT_A_NUMBER) poison(g, old, false);
