@@ -106,9 +106,8 @@ static void on_leases(void *ctx, int rc, const struct err *e)
         size_t n = next_batch(l, &at, g);
         int    sent = n ? send_batch(b, g, n) : 0;
 
-        if (sent == ERR_NOTFOUND) {
-            broker_worker_gone(b, g[0]->worker, "its connection is gone", now);
-        } else if (sent) {
+        if (sent) {
+            if (sent == ERR_NOTFOUND) worker_cut_off(g[0]->worker, now);
             unsent(b, g, n, now);
         } else {
             for (size_t i = 0; i < n; i++) {

@@ -122,6 +122,13 @@ struct worker *roster_lost(const struct roster *r, int64_t now_ms)
     return NULL;
 }
 
+void worker_cut_off(struct worker *w, int64_t now_ms)
+{
+    int64_t seen_ms = now_ms - (WORKER_LOST_MS - CUT_OFF_MS);
+
+    if (w->seen_ms > seen_ms) w->seen_ms = seen_ms;
+}
+
 bool worker_suspect(const struct worker *w, int64_t now_ms)
 {
     return now_ms - w->seen_ms >= WORKER_SUSPECT_MS;

@@ -21,6 +21,7 @@
 #define DENIALS_MAX     8      /* sizes a worker is remembered to have no memory for */
 #define DENIED_MS       600000
 #define PROMPTS_KEPT    16     /* as many as an engine keeps (engine/cache.h) */
+#define CUT_OFF_MS      3000
 #define LEASE_BUDGET_MS 600000 /* without any progress; a step of a big picture on a CPU may take minutes */
 
 struct grant {
@@ -81,6 +82,8 @@ const struct worker *roster_clash(const struct roster *r, const struct hello *h,
 void           roster_drop(struct roster *r, struct worker *w); /* its grants must be gone */
 struct worker *roster_lost(const struct roster *r, int64_t now_ms); /* one silent for WORKER_LOST_MS, or NULL */
 bool           worker_suspect(const struct worker *w, int64_t now_ms);
+/* Its connection is gone. Suspect from now on, and lost CUT_OFF_MS later, unless it says HELLO on another: after a pause of ours its own may be on its way. */
+void           worker_cut_off(struct worker *w, int64_t now_ms);
 void           worker_deny(struct worker *w, int64_t px, int64_t now_ms); /* it had no memory for such a picture */
 bool           worker_denies(const struct worker *w, int64_t px, int64_t now_ms);
 void           worker_prompt(struct worker *w, uint64_t prompt); /* it has it at hand from now on */

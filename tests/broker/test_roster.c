@@ -24,6 +24,28 @@ static void test_silence(void **state)
     pure_close(&p);
 }
 
+static void test_cut_off(void **state)
+{
+    struct pure    p;
+    struct worker *w;
+    struct hello   h = {.role = ROLE_WORKER, .name = str_of("again"), .capacity = 1};
+    struct route   route = {.len = 2, .id = {9, 9}};
+
+    (void)state;
+    pure_open(&p);
+    w = pure_worker(&p, 1, "turbo", NULL, 100000);
+    worker_cut_off(w, 100000);
+    assert_true(worker_suspect(w, 100000)); /* no new leases */
+    assert_null(roster_lost(&p.roster, 100000 + CUT_OFF_MS - 1)); /* but those it has are its own for a moment */
+    assert_ptr_equal(roster_lost(&p.roster, 100000 + CUT_OFF_MS), w);
+    worker_cut_off(w, 100000 + CUT_OFF_MS - 1); /* said again: no longer */
+    assert_ptr_equal(roster_lost(&p.roster, 100000 + CUT_OFF_MS), w);
+    memcpy(h.instance, w->instance, KEY_BYTES);
+    assert_ptr_equal(roster_hello(&p.roster, &h, NULL, &route, 101000), w);
+    assert_false(worker_suspect(w, 101000 + WORKER_SUSPECT_MS - 1));
+    pure_close(&p);
+}
+
 static void test_same_instance_is_same_worker(void **state)
 {
     struct pure    p;
@@ -157,7 +179,7 @@ static void test_mean_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_silence), cmocka_unit_test(test_same_instance_is_same_worker), cmocka_unit_test(test_one_name_is_one_content), cmocka_unit_test(test_leases),
+        cmocka_unit_test(test_silence), cmocka_unit_test(test_cut_off), cmocka_unit_test(test_same_instance_is_same_worker), cmocka_unit_test(test_one_name_is_one_content), cmocka_unit_test(test_leases),
         cmocka_unit_test(test_why),     cmocka_unit_test(test_mean_time),
     };
 

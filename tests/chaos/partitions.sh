@@ -11,6 +11,8 @@ command -v ip > /dev/null || skip "there is no ip: apt-get install iproute2"
 [ -c /dev/net/tun ] || skip "there is no /dev/net/tun"
 ip netns add "zf$$try" 2> /dev/null || skip "this machine makes no network namespaces"
 ip netns del "zf$$try"
+ip tuntap add dev "zf$$try" mode tun 2> /dev/null || skip "this machine makes no TUN interfaces"
+ip tuntap del dev "zf$$try" mode tun
 . "$(dirname "$0")/farm.sh" "${1:-}"
 rounds=${2:-0}
 shift; shift 2> /dev/null
