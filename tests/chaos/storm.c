@@ -186,17 +186,28 @@ static void print_back(int round, const struct session *s, size_t n)
     free(ms);
 }
 
+/* Argument i, or what it is when it is not said; -1: not a number up to a million. */
+static int number(int argc, char **argv, int i, int unsaid)
+{
+    char *end;
+    long  n;
+
+    if (i >= argc) return unsaid;
+    n = strtol(argv[i], &end, 10);
+    return *argv[i] && !*end && n >= 0 && n <= 1000000 ? (int)n : -1;
+}
+
 int main(int argc, char **argv)
 {
     static struct session *s;
-    int        clients = argc > 2 ? atoi(argv[2]) : 0, workers = argc > 3 ? atoi(argv[3]) : 0, rounds = argc > 4 ? atoi(argv[4]) : 1;
-    int        down_ms = argc > 5 ? atoi(argv[5]) : 1000, limit_ms = argc > 6 ? atoi(argv[6]) : 60000;
+    int        clients = number(argc, argv, 2, -1), workers = number(argc, argv, 3, -1), rounds = number(argc, argv, 4, 1);
+    int        down_ms = number(argc, argv, 5, 1000), limit_ms = number(argc, argv, 6, 60000);
     size_t     n = (size_t)(clients + workers);
     struct tmp tmp;
     pid_t      pid;
     char       cmd[400];
 
-    if (argc < 4 || clients < 0 || workers < 0 || n == 0 || rounds < 1 || down_ms < 0 || limit_ms < 1) {
+    if (argc > 7 || clients < 0 || workers < 0 || n == 0 || rounds < 1 || down_ms < 0 || limit_ms < 1) {
         fprintf(stderr, "usage: storm BROKER CLIENTS WORKERS [ROUNDS [DOWN_MS [LIMIT_MS]]]\n");
         return 2;
     }
