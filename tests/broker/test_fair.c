@@ -114,7 +114,7 @@ static void open_sim(struct sim *s, int n_workers, uint32_t max_batch)
 
 static struct job *submit(struct sim *s, int client, uint32_t n, enum job_class c, int32_t px)
 {
-    char        name[12];
+    char        name[16];
     struct spec spec = pure_spec(px, name);
     struct job *j;
 
