@@ -23,7 +23,8 @@ struct engine;
 struct embed;  /* a prompt's conditioning, refined caption included; reference counted */
 struct latent; /* F32 [16, H/8, W/8], before VAE scaling */
 
-enum engine_part { ENGINE_TEXT = 1, ENGINE_IMAGE = 2, ENGINE_BOTH = 3 };
+/* Freely combined. Captions are embedded and refined by DIT, whose weights that takes. */
+enum engine_part { ENGINE_TEXT = 1, ENGINE_DIT = 2, ENGINE_VAE = 4, ENGINE_IMAGE = ENGINE_DIT | ENGINE_VAE, ENGINE_BOTH = ENGINE_TEXT | ENGINE_IMAGE };
 enum engine_precision { ENGINE_AUTO, ENGINE_F32, ENGINE_BF16 };
 enum noise_kind { NOISE_TORCH_CUDA, NOISE_TORCH_CPU };
 
@@ -113,5 +114,31 @@ void latent_free(struct latent *z);
 int  engine_decode(struct engine *g, const struct latent *z, struct image *out, struct err *e); /* image_free */
 
 void engine_times(const struct engine *g, struct engine_times *out);
+
+/* ---- sizes, without loading: what a placement asks before it is made ---- */
+
+struct engine_need { /* of one part on this kind of device */
+    size_t weights_bytes[2]; /* [0] as stored, [1] widened to what products take; equal where there is nothing to widen. On the CPU: of the mapped files */
+    size_t work_bytes[2];    /* work space of its stage, for the picture below and the longest prompt; of DIT the caption's, too */
+};
+
+struct engine_sizes {
+    struct engine_need text, dit, vae;
+    int    width_px, height_px;       /* of the picture that work spaces are for: 1024 x 1024, or the model's largest */
+    bool   on_gpu, has_blocks;        /* has_blocks: [1] differs */
+    char   device[16];
+    size_t free_bytes, total_bytes;   /* of the device, now */
+};
+
+struct engine_plan { /* how some parts would lie on that device: what engine_open() would choose */
+    size_t total_bytes, weights_bytes, work_bytes, kernels_bytes, budget_bytes; /* total is the sum of the three before the budget */
+    char   about[320], word[64];      /* as profile.plan and plan_word; "" on the CPU */
+};
+
+/* Reads the files' headers and opens o->device for a moment (on a GPU that takes a driver: not in a process that must never hold one); o->parts is
+ * not read. No weight is loaded. */
+int engine_sizes(const struct engine_opts *o, struct engine_sizes *out, struct err *e);
+/* Pure. budget_bytes 0: what was free, less a reserve. ERR_NOMEM, with the sentence of engine_open(), when these parts do not fit. */
+int engine_sizes_plan(const struct engine_sizes *s, enum engine_part parts, size_t budget_bytes, struct engine_plan *out, struct err *e);
 
 #endif
