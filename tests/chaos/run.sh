@@ -97,7 +97,8 @@ client() {
 run=()
 if [ -n "${POWERLOSS:-}" ]; then
     mkdir -p "$T/data" "$T/shadow"
-    run=(env LD_PRELOAD="$BIN/powerloss.so" POWERLOSS_ROOT="$T/data" POWERLOSS_SHADOW="$T/shadow" POWERLOSS_LIE="${POWERLOSS_LIE:-}")
+    first=$(ldd "$BIN/zfarm-broker" | awk '/lib(a|t)san/ { print $3 }') # a sanitizer's runtime insists on being the first
+    run=(env LD_PRELOAD="$first $BIN/powerloss.so" POWERLOSS_ROOT="$T/data" POWERLOSS_SHADOW="$T/shadow" POWERLOSS_LIE="${POWERLOSS_LIE:-}")
 fi
 keep broker "${run[@]}" zfarm-broker --listen "$EP" --data "$T/data" --retention 8760 & pids+=($!)
 for ((k = 1; k <= n_hands; k++)); do

@@ -128,6 +128,7 @@ static int hold(int n, int seconds, bool slow)
                 if (fd[i] >= 0) (void)put(fd[i], greeting + k, 1);
         sleep(1);
     }
+    free(fd);
     return n_open == n ? 0 : 1;
 }
 
