@@ -1,5 +1,5 @@
 #!/bin/bash
-# 15-bench.sh BIN - zfarm-bench: what stages cost by their shapes, plausible figures of a small model, two sides, refusals. No timing is judged.
+# 11-bench.sh BIN - zfarm-bench: what stages cost by their shapes, plausible figures of a small model, two sides, refusals. No timing is judged.
 . "$(dirname "$0")/lib.sh" "$1"
 
 field() { jsonfield "$@"; } # FILE NAMES...: a value of the bench's JSON
