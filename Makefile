@@ -17,7 +17,7 @@ deps:
 	@sh tools/deps.sh
 
 build: configure
-	@cmake --build $(BUILD) --target zfarm zfarm-broker zfarm-worker zfarm-model zfarm-keys
+	@cmake --build $(BUILD) --target zfarm zfarm-broker zfarm-worker zfarm-model zfarm-keys zfarm-bench
 
 configure: deps
 	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
