@@ -227,6 +227,19 @@ static double before_ms(const struct grant *g, int64_t now_ms)
     return sum;
 }
 
+/* Is its worker at something else first? If not, it is about to begin. */
+static bool waits_behind(const struct grant *g)
+{
+    const struct grant *other;
+
+    DL_FOREACH(g->worker->grant, other)
+    {
+        if (other == g) break;
+        if (other->stage != STAGE_UPLOAD) return true;
+    }
+    return false;
+}
+
 /* How much sooner w would have it; <= 0: not worth it. */
 static double gain_ms(const struct grant *g, const struct worker *w, const struct rates *rates, struct str model, int64_t now_ms)
 {
@@ -267,7 +280,7 @@ bool dispatch_hedge(const struct roster *r, const struct rates *rates, int64_t n
             if (other == w || !t || !g->sent || t->hedge || alone(t) || !fits(t, w, now_ms)) continue;
             model = dispatch_model(t->lot->lane, r);
             if (!worker_has(w, model)) continue;
-            if (!g->begun_ms && !at_work(other)) continue; /* it is about to begin */
+            if (!g->begun_ms && !waits_behind(g)) continue;
             gain = gain_ms(g, w, rates, model, now_ms);
             if (gain <= most) continue;
             most = gain;
@@ -316,7 +329,7 @@ struct grant *dispatch_recall(const struct queue *q, const struct roster *r, int
         {
             const struct share *v = g->task ? task_job(g->task)->share : NULL;
 
-            if (!v || g->begun_ms || !g->sent || g->recalled_ms || g->task->recalled || g->task->hedge || !at_work(w) || !gives_way(v, s, n_out)) continue;
+            if (!v || g->begun_ms || !g->sent || g->recalled_ms || g->task->recalled || g->task->hedge || !waits_behind(g) || !gives_way(v, s, n_out)) continue;
             if (!worker_has(w, dispatch_model(s->lane, r))) continue;
             if (best && v->key.job_class < task_job(best->task)->share->key.job_class) continue; /* bulk before normal */
             if (!best || v->key.job_class > task_job(best->task)->share->key.job_class || before_ms(g, now_ms) < before_ms(best, now_ms)) best = g; /* where it begins soonest */

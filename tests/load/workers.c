@@ -30,7 +30,7 @@ struct str load_bytes(struct load *l, uint64_t task)
 static struct offer offer_of(struct load *l, const struct lease *s)
 {
     struct str   bytes = load_bytes(l, s->task);
-    struct offer o = {.task = s->task, .epoch = s->epoch, .width_px = s->spec.width_px ? s->spec.width_px : 64, .height_px = s->spec.height_px ? s->spec.height_px : 64, .took_ms = 1, .n_parts = 1};
+    struct offer o = {.task = s->task, .epoch = s->epoch, .width_px = s->spec.width_px ? s->spec.width_px : 64, .height_px = s->spec.height_px ? s->spec.height_px : 64, .took_ms = l->o.sleep_ms ? (uint32_t)l->o.sleep_ms : 1, .n_parts = 1};
 
     o.part[0] = (struct part){.kind = PART_IMAGE, .size_bytes = bytes.len};
     sha256_of(bytes.at, bytes.len, o.part[0].sha256);
