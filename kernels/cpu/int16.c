@@ -84,6 +84,40 @@ CLONES static void take_q8_0(int16_t *restrict q, float *restrict d, int64_t str
     }
 }
 
+/* The same for TILE16_LANES rows, straight into a panel of `cols`: bytes change places, eight pairs of two at a time, and are then widened. */
+__attribute__((target("avx2"))) static void put_q8_0(int16_t *w, float *dw, int cols, const char *from, size_t row_bytes, int64_t n_blocks)
+{
+    for (int64_t b = 0; b < n_blocks; b++, from += sizeof(struct q8_0), dw += cols) {
+        __m256i r[8], s[8];
+
+        for (int i = 0; i < 8; i++) {
+            const struct q8_0 *block = (const struct q8_0 *)(from + (size_t)i * row_bytes);
+
+            r[i] = _mm256_loadu_si256((const __m256i *)block->q);
+            dw[i] = half_at(block->d);
+        }
+        for (int i = 0; i < 8; i += 2) { /* s: rows i and i + 1, pairs 0..3 and 8..11; 4..7 and 12..15 */
+            s[i] = _mm256_unpacklo_epi16(r[i], r[i + 1]);
+            s[i + 1] = _mm256_unpackhi_epi16(r[i], r[i + 1]);
+        }
+        for (int i = 0; i < 8; i += 4) { /* r: rows i..i + 3; two pairs in each half */
+            r[i] = _mm256_unpacklo_epi32(s[i], s[i + 2]);
+            r[i + 1] = _mm256_unpackhi_epi32(s[i], s[i + 2]);
+            r[i + 2] = _mm256_unpacklo_epi32(s[i + 1], s[i + 3]);
+            r[i + 3] = _mm256_unpackhi_epi32(s[i + 1], s[i + 3]);
+        }
+        for (int i = 0; i < 4; i++) { /* s: all rows; pair p below, p + 8 above */
+            s[2 * i] = _mm256_unpacklo_epi64(r[i], r[i + 4]);
+            s[2 * i + 1] = _mm256_unpackhi_epi64(r[i], r[i + 4]);
+        }
+        for (int p = 0; p < 8; p++, w += 2 * cols) {
+            _mm256_store_si256((__m256i *)w, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(s[p])));
+            _mm256_store_si256((__m256i *)(w + 16 * cols), _mm256_cvtepi8_epi16(_mm256_extracti128_si256(s[p], 1)));
+        }
+        w += 16 * cols;
+    }
+}
+
 /* One row of a weight, or zeros beyond its last one (n is 0) -> k integers and their scales, stride apart. */
 static void take_row(int16_t *q, float *d, int64_t stride, const char *from, enum dtype type, int64_t n, int64_t k, float *wide)
 {
@@ -133,26 +167,43 @@ __attribute__((target("avx2"))) void tile16_interleave(void *panel, size_t strid
 /* The tiles. An empty asm keeps a product beside its sum: gcc would gather the products first and run out of registers. */
 enum { AVX2_ROWS = 6, AVX2_COLS = 16, VNNI_ROWS = 12, VNNI_COLS = 32 };
 
-__attribute__((target("avx2,fma"))) static void tile_avx2(float *y, const uint16_t *x, const float *dx, const uint16_t *w, const float *dw,
-                                                          int64_t k)
+#define AVX2 __attribute__((target("avx2,fma")))
+
+/* sum += v, in its own register: left to itself gcc adds into another one and copies back, as many moves as products. */
+AVX2 INLINE void add_in_place(__m256i *sum, __m256i v)
+{
+    __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(v));
+}
+
+/* A pair of x's row r in all lanes. */
+AVX2 INLINE __m256i pair_of(const uint16_t *x, int r)
+{
+    int32_t pair;
+
+    memcpy(&pair, x + 2 * r, sizeof pair);
+    return _mm256_set1_epi32(pair);
+}
+
+AVX2 static void tile_avx2(float *y, const uint16_t *x, const float *dx, const uint16_t *w, const float *dw, int64_t k)
 {
     for (; k > 0; k -= BLOCK, dx += AVX2_ROWS, dw += AVX2_COLS) {
-        __m256i sum[AVX2_ROWS][2];
-        __m256  d[2] = {_mm256_load_ps(dw), _mm256_load_ps(dw + 8)};
+        __m256i sum[AVX2_ROWS][2], w0 = _mm256_load_si256((const __m256i *)w), w1 = _mm256_load_si256((const __m256i *)(w + 16));
 
-        for (int r = 0; r < AVX2_ROWS; r++) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
-        for (int p = 0; p < BLOCK / 2; p++, x += 2 * AVX2_ROWS, w += 2 * AVX2_COLS) {
-            __m256i w0 = _mm256_load_si256((const __m256i *)w), w1 = _mm256_load_si256((const __m256i *)(w + 16));
+        for (int r = 0; r < AVX2_ROWS; r++) {
+            __m256i v = pair_of(x, r);
 
+            sum[r][0] = _mm256_madd_epi16(v, w0);
+            sum[r][1] = _mm256_madd_epi16(v, w1);
+        }
+        x += 2 * AVX2_ROWS, w += 2 * AVX2_COLS;
+        for (int p = 1; p < BLOCK / 2; p++, x += 2 * AVX2_ROWS, w += 2 * AVX2_COLS) {
+            w0 = _mm256_load_si256((const __m256i *)w);
+            w1 = _mm256_load_si256((const __m256i *)(w + 16));
             for (int r = 0; r < AVX2_ROWS; r++) {
-                int32_t pair;
-                __m256i v;
+                __m256i v = pair_of(x, r);
 
-                memcpy(&pair, x + 2 * r, sizeof pair);
-                v = _mm256_set1_epi32(pair);
-                sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(v, w0));
-                sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(v, w1));
-                __asm__ volatile("" : "+x"(sum[r][0]), "+x"(sum[r][1]));
+                add_in_place(&sum[r][0], _mm256_madd_epi16(v, w0));
+                add_in_place(&sum[r][1], _mm256_madd_epi16(v, w1));
             }
         }
         for (int r = 0; r < AVX2_ROWS; r++) {
@@ -160,10 +211,12 @@ __attribute__((target("avx2,fma"))) static void tile_avx2(float *y, const uint16
 
             for (int c = 0; c < 2; c++) {
                 float *at = y + r * AVX2_COLS + 8 * c;
+                __m256 d = _mm256_mul_ps(_mm256_load_ps(dw + 8 * c), s);
 
-                _mm256_store_ps(at, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][c]), _mm256_mul_ps(d[c], s), _mm256_load_ps(at)));
+                _mm256_store_ps(at, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][c]), d, _mm256_load_ps(at)));
             }
         }
+        __asm__ volatile("" : : : "memory"); /* y is read and written here: gcc would keep a second copy of it on the stack */
     }
 }
 
@@ -198,6 +251,7 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) static void tile
                 _mm512_store_ps(at, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][c]), _mm512_mul_ps(d[c], s), _mm512_load_ps(at)));
             }
         }
+        __asm__ volatile("" : : : "memory"); /* as above */
     }
 }
 
@@ -208,6 +262,10 @@ static void put_w(const struct tile16 *v, uint16_t *w, float *dw, const char *fr
     float   *wide = (float *)(q + TILE16_LANES * k);
 
     for (int64_t at = 0; at < v->cols; at += TILE16_LANES) {
+        if (type == DTYPE_Q8_0 && at + TILE16_LANES <= n_cols && n == k) {
+            put_q8_0((int16_t *)w + at * 2, dw + at, v->cols, from + (size_t)at * row_bytes, row_bytes, k / BLOCK);
+            continue;
+        }
         for (int64_t i = at; i < at + TILE16_LANES; i++) {
             bool there = i < n_cols;
 
