@@ -330,13 +330,17 @@ void on_workers(struct broker *b, const struct ask *a)
     {
         struct worker_info *i = &m.workers_ok.worker[m.workers_ok.n_workers];
 
-        bytes += strlen(w->about) + 4 * NAME_MAX_BYTES + w->n_models * 200 + w->n_held * 300;
+        bytes += strlen(w->about) + 4 * NAME_MAX_BYTES + w->n_models * 200 + w->n_held * 300 + w->n_ranks * 50;
         if (bytes > ANSWER_BYTES) break;
         *i = (struct worker_info){.name = str_of(w->name), .device = str_of(w->device), .about = str_of(w->about), .version = str_of(w->version),
                                   .state = str_of(worker_state(w, a->now_ms)), .model = w->model, .n_models = w->n_models,
                                   .capacity = w->capacity, .n_held = w->n_held, .n_done = w->n_done, .n_failed = w->n_failed,
                                   .ms_per_image = w->ms_per_image, .silent_ms = a->now_ms - w->seen_ms,
                                   .max_batch = w->max_batch, .why = info_worker(b, w, a->now_ms)};
+        if (a->session->minor >= 2) { /* an older client takes few fields that it does not know */
+            i->rank = w->rank;
+            i->n_ranks = w->n_ranks;
+        }
         i->progress = arena_array(&b->out, LEASES_MAX, sizeof *i->progress);
         i->n_progress = i->progress ? info_progress(b, NULL, w, a->session, a->now_ms, i->progress, LEASES_MAX) : 0;
         m.workers_ok.n_workers++;

@@ -295,6 +295,7 @@ void on_beat(struct broker *b, const struct ask *a)
     struct msg         m = {.kind = MSG_BEAT_OK, .beat_ok = {.seq = q->seq}};
 
     restarted(b, w, q->engine_restarts, a->now_ms);
+    worker_ranks(w, q->rank, q->n_ranks);
     arena_reset(&b->out, 0);
     m.beat_ok.cancel = arena_array(&b->out, CANCELS_MAX, sizeof *m.beat_ok.cancel);
     for (size_t i = 0; i < q->n_progress; i++) {

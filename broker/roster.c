@@ -52,6 +52,18 @@ struct worker *roster_find(const struct roster *r, const uint8_t instance[KEY_BY
     return NULL;
 }
 
+void worker_ranks(struct worker *w, const struct rank *r, size_t n)
+{
+    if (n == 0) return;
+    assert(n <= RANKS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        keep(w->rank_device[i], sizeof w->rank_device[i], r[i].device);
+        w->rank[i] = r[i];
+        w->rank[i].device = str_of(w->rank_device[i]);
+    }
+    w->n_ranks = n;
+}
+
 struct worker *roster_hello(struct roster *r, const struct hello *h, struct peer *peer, const struct route *route, int64_t now_ms)
 {
     struct worker *w = roster_find(r, h->instance);
@@ -75,6 +87,8 @@ struct worker *roster_hello(struct roster *r, const struct hello *h, struct peer
     keep(w->device, sizeof w->device, h->device);
     keep(w->about, sizeof w->about, h->about);
     keep(w->version, sizeof w->version, h->version);
+    w->n_ranks = 0;
+    worker_ranks(w, h->rank, h->n_ranks);
     models_free(w);
     assert(h->n_models <= MODELS_MAX);
     for (size_t i = 0; i < h->n_models; i++, w->n_models++) {

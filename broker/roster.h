@@ -50,6 +50,9 @@ struct worker {
     char          name[NAME_MAX_BYTES + 1], device[NAME_MAX_BYTES + 1], about[ERROR_MAX_BYTES + 1], version[NAME_MAX_BYTES + 1];
     struct model_info model[MODELS_MAX]; /* names and profiles are owned */
     size_t        n_models;
+    struct rank   rank[RANKS_MAX]; /* their names are in rank_device */
+    char          rank_device[RANKS_MAX][RANK_DEVICE_BYTES + 1];
+    size_t        n_ranks;
     uint32_t      capacity, n_held, max_batch;
     struct standing *standing;
     struct {
@@ -77,6 +80,8 @@ struct roster {
 /* The worker of this instance, refreshed, or a new one. Counts as a sign of life. NULL when WORKERS_MAX are there. */
 struct worker *roster_hello(struct roster *r, const struct hello *h, struct peer *peer, const struct route *route, int64_t now_ms);
 struct worker *roster_find(const struct roster *r, const uint8_t instance[KEY_BYTES]); /* NULL: unknown */
+/* Its devices as HELLO or BEAT has them; n == 0 changes nothing. */
+void           worker_ranks(struct worker *w, const struct rank *r, size_t n);
 /* Another worker that announces one of h's names with other content (digest): the two must not share a job. *model names it. NULL: none. */
 const struct worker *roster_clash(const struct roster *r, const struct hello *h, struct str *model);
 void           roster_drop(struct roster *r, struct worker *w); /* its grants must be gone */

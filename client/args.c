@@ -1,9 +1,8 @@
-/* args.c - argp tables and what becomes of each option.
+/* args.c - what becomes of each option.
  * Believes: the first thing that is wrong is said in one sentence that names the option, and nothing is done.
- * Not here: ranges of specs (fields.c). */
+ * Not here: which options there are (options.c), ranges of specs (fields.c). */
 #include "client/args.h"
 
-#include <argp.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,171 +10,11 @@
 #include <string.h>
 
 #include "client/local.h"
+#include "client/options.h"
 #include "client/suggest.h"
 
 #define OPTIONS_MAX 48
 #define TRY_MAX_S   (30 * 24 * 3600)
-
-enum { /* options without a letter */
-    O_NEGATIVE = 0x100, O_STEPS, O_INFERENCE, O_NORM, O_TRUNC, O_RNG, O_LATENTS, O_MODEL, O_BROKER, O_JSON, O_DEVICE, O_PRECISION, O_THREADS,
-    O_WORKERS, O_PROMPT_FILE, O_SHEET, O_RESUME, O_DETACH, O_KEEP, O_TIMEOUT, O_PATIENCE, O_LISTEN, O_DATA, O_LIMIT, O_DIT, O_TEXT, O_VAE, O_TOKENIZER, O_PROFILE,
-    O_CLASS, O_DEADLINE, O_UNDO, O_BUDGET, O_KEY, O_SERVER_KEY, O_KEYS
-};
-
-static const struct argp_option prompt_options[] = {
-    {0, 0, 0, 0, "What to make:", 1},
-    {"prompt", 'p', "TEXT", 0, "the prompt; may be empty", 1},
-    {"prompt-file", O_PROMPT_FILE, "FILE", 0, "read the prompt from FILE; - is standard input", 1},
-    {0}};
-
-static const struct argp_option spec_options[] = {
-    {0, 0, 0, 0, "The image (for batch: the default of every row):", 2},
-    {"negative-prompt", O_NEGATIVE, "TEXT", 0, "what guidance leads away from", 2},
-    {"width", 'W', "PIXELS", 0, "16 to 4096, a multiple of 16 (what the model was made for)", 2},
-    {"height", 'H', "PIXELS", 0, "16 to 4096, a multiple of 16 (as --width)", 2},
-    {"steps", O_STEPS, "N", 0, "forward passes, 1 to 200 (the model's default)", 2},
-    {"num-inference-steps", O_INFERENCE, "N", 0, "the count of diffusers 0.36-0.39: max(1, N-1) passes", 2},
-    {"guidance", 'g', "G", 0, "guidance scale, diffusers convention: 0 is off (the model's default)", 2},
-    {"guidance-scale", 'g', 0, OPTION_ALIAS | OPTION_HIDDEN, 0, 2},
-    {"cfg-normalization", O_NORM, "X", 0, "limit the guided prediction to X times the norm of the plain one; 0 is off, diffusers' True is 1", 2},
-    {"cfg-truncation", O_TRUNC, "X", 0, "guide only while the time 1-sigma is at most X", 2},
-    {"seed", 's', "SEED", 0, "0 to 2^64-1; image k is made with SEED + k (default: random, and told)", 2},
-    {"rng", O_RNG, "WHOSE", 0, "torch-cuda[:DEVICE], DEVICE as h100, l4, 4090 or SMSxTHREADS, or torch-cpu (torch-cuda:h100)", 2},
-    {"count", 'n', "COUNT", 0, "images to make (1); for batch: of every row", 2},
-    {0}};
-
-static const struct argp_option generate_options[] = {
-    {0, 0, 0, 0, "Where it goes:", 3},
-    {"output", 'o', "FILE|DIR", 0, "the PNG, or a folder for zfarm-SEED.png (the current one)", 3},
-    {"latents-out", O_LATENTS, "FILE", 0, "also write the final latents (safetensors, F32 `latents' [1,16,H/8,W/8]); one image only", 3},
-    {"sheet", O_SHEET, "FILE", OPTION_ARG_OPTIONAL, "also make a contact sheet PNG (DIR/sheet.png)", 3},
-    {0}};
-
-static const struct argp_option batch_options[] = {
-    {0, 0, 0, 0, "Where it goes:", 3},
-    {"output", 'o', "DIR", 0, "the folder for the images; made when missing", 3},
-    {"resume", O_RESUME, 0, 0, "go on with the batch that DIR holds; nothing is made or fetched twice", 3},
-    {"detach", O_DETACH, 0, 0, "only submit (needs --broker): --resume or `zfarm gather' fetches later", 3},
-    {"sheet", O_SHEET, "FILE", OPTION_ARG_OPTIONAL, "also make a contact sheet PNG (DIR/sheet.png)", 3},
-    {0}};
-
-static const struct argp_option gather_options[] = {
-    {0, 0, 0, 0, "Where it goes:", 3},
-    {"output", 'o', "DIR", 0, "the folder for the images; made when missing", 3},
-    {"sheet", O_SHEET, "FILE", OPTION_ARG_OPTIONAL, "also make a contact sheet PNG (DIR/sheet.png)", 3},
-    {"keep", O_KEEP, 0, 0, "leave the images at the broker, for another gather", 3},
-    {0}};
-
-static const struct argp_option broker_options[] = {
-    {0, 0, 0, 0, "The farm:", 4},
-    {"broker", O_BROKER, "ENDPOINT", 0, "tcp://HOST:PORT or ipc://PATH of a zfarm-broker (ZFARM_BROKER)", 4},
-    {"key", O_KEY, "FILE", 0, "your key, of a broker that asks for one; its owner makes it with `zfarm-keys add' (ZFARM_KEY)", 4},
-    {"server-key", O_SERVER_KEY, "HEX", 0, "the broker's public key, when FILE does not have it", 4},
-    {"timeout", O_TIMEOUT, "SECONDS", 0, "wait this long for the broker's first answer (10)", 4},
-    {"patience", O_PATIENCE, "SECONDS", 0, "wait this long for a broker that went away (600)", 4},
-    {0}};
-
-static const struct argp_option class_options[] = {
-    {"class", O_CLASS, "CLASS", 0, "interactive, normal or bulk: while all wait they get a busy farm 8:4:1 (generate: interactive; batch: normal)", 4},
-    {"deadline", O_DEADLINE, "SECONDS", 0, "what no worker has begun by then expires; of one client's jobs the one with the earliest deadline goes first", 4},
-    {0}};
-
-static const struct argp_option model_options[] = {
-    {"model", O_MODEL, "NAME|DIR", 0, "with --broker: a name that its workers announce; without: a folder (ZFARM_MODEL, models/demo)", 4}, {0}};
-
-static const struct argp_option embedded_options[] = {
-    {0, 0, 0, 0, "Without --broker this command starts a farm of its own (--broker none: even if ZFARM_BROKER is set):", 5},
-    {"dit", O_DIT, "FILE", 0, "a transformer instead of the folder's: .safetensors, .gguf or a folder", 5},
-    {"text-encoder", O_TEXT, "FILE", 0, "a text encoder instead of the folder's; with --dit and --vae no folder is needed", 5},
-    {"vae", O_VAE, "FILE", 0, "an autoencoder instead of the folder's", 5},
-    {"tokenizer", O_TOKENIZER, "DIR", 0, "folder of tokenizer.json, when the model has none", 5},
-    {"profile", O_PROFILE, "NAME", 0, "turbo or base, when the model's files do not say", 5},
-    {"device", O_DEVICE, "D", 0, "auto, cpu, cuda:N, cuda:all, or a list such as cuda:0,cuda:2 (auto: the first GPU, or the CPU)", 5},
-    {"precision", O_PRECISION, "P", 0, "auto, f32 or bf16 (auto)", 5},
-    {"vram-budget", O_BUDGET, "GIB", 0, "what the engine may take of a GPU's memory (what is free, less 0.5)", 5},
-    {"threads", O_THREADS, "N", 0, "CPU threads of each worker (the machine's, shared out)", 5},
-    {"workers", O_WORKERS, "N", 0, "workers to start (1)", 5},
-    {0}};
-
-static const struct argp_option up_options[] = {
-    {"model", O_MODEL, "DIR", 0, "the model's folder (ZFARM_MODEL, models/demo)", 4},
-    {"workers", O_WORKERS, "N", 0, "workers to start (1)", 4},
-    {"listen", O_LISTEN, "ENDPOINT", 0, "where clients and further workers connect (" ARGS_BROKER_DEFAULT ")", 4},
-    {"data", O_DATA, "DIR", 0, "journal and finished images; kept (zfarm-data)", 4},
-    {"keys", O_KEYS, "DIR", 0, "the farm's keys (zfarm-keys init DIR): --listen then asks for one, and may be reached from elsewhere (ZFARM_KEYS)", 4},
-    {"dit", O_DIT, "FILE", 0, "a transformer instead of the folder's: .safetensors, .gguf or a folder", 4},
-    {"text-encoder", O_TEXT, "FILE", 0, "a text encoder instead of the folder's; with --dit and --vae no folder is needed", 4},
-    {"vae", O_VAE, "FILE", 0, "an autoencoder instead of the folder's", 4},
-    {"tokenizer", O_TOKENIZER, "DIR", 0, "folder of tokenizer.json, when the model has none", 4},
-    {"profile", O_PROFILE, "NAME", 0, "turbo or base, when the model's files do not say", 4},
-    {"device", O_DEVICE, "D", 0, "auto, cpu, cuda:N, cuda:all, or a list such as cuda:0,cuda:2: one worker per device (auto: the first GPU, or the CPU)", 4},
-    {"precision", O_PRECISION, "P", 0, "auto, f32 or bf16 (auto)", 4},
-    {"vram-budget", O_BUDGET, "GIB", 0, "what each engine may take of its GPU's memory (what is free, less 0.5)", 4},
-    {"threads", O_THREADS, "N", 0, "CPU threads of each worker (the machine's, shared out)", 4},
-    {0}};
-
-static const struct argp_option undo_options[] = {{"undo", O_UNDO, 0, 0, "it gets work again", 1}, {0}};
-static const struct argp_option limit_options[] = {{"limit", 'n', "N", 0, "at most N jobs (20)", 1}, {0}};
-
-static const struct argp_option output_options[] = {
-    {0, 0, 0, 0, "What is told:", 6}, {"json", O_JSON, 0, 0, "one JSON object per line on standard output", 6}, {0}};
-static const struct argp_option quiet_options[] = {{"quiet", 'q', 0, 0, "no progress, only errors", 6}, {0}};
-
-static const struct command {
-    const char               *word, *summary, *words, *doc;
-    const struct argp_option *groups[9];
-} commands[N_ARGS_COMMANDS] = {
-    [ARGS_GENERATE] = {"generate", "make images of one prompt", "", "Make images of one prompt.\v"
-        "Examples:\n"
-        "  zfarm generate -p \"an orange cat in a green meadow\"\n"
-        "  zfarm generate -p \"a red house by the sea at night\" -W 384 -H 256 -s 42 -o house.png\n"
-        "  zfarm generate -p \"a white boat, mountains, at dawn\" -n 8 -o out/ --sheet --workers 2\n"
-        "  zfarm generate --broker tcp://127.0.0.1:7777 --model turbo -p \"a fox\"\n\n"
-        "-o FILE is replaced at once when the image is whole, never half written. Exit codes: 0 made, 1 failed, 2 wrong usage.\n",
-        {prompt_options, spec_options, generate_options, broker_options, class_options, model_options, embedded_options, output_options, quiet_options}},
-    [ARGS_BATCH] = {"batch", "make the images of a file of prompts", "FILE", "Make the images of a file of prompts.\v"
-        "FILE.txt    a prompt per line; blank lines and lines beginning with # are skipped, \\# begins a prompt with #\n"
-        "FILE.jsonl  an object per line: prompt, negative_prompt, width, height, steps, num_inference_steps, guidance, "
-        "cfg_normalization, cfg_truncation, seed, rng, n, model, name\n"
-        "FILE.csv    the same names as a header row; cells stand between , or ; or tabs, as in the header, and may be quoted and hold line breaks\n\n"
-        "A row without a seed takes SEED + the index of its image. Files are DIR/INDEX-SEED.png, or DIR/NAME.png for rows with a name "
-        "({seed} and {index} in it are filled in).\n\n"
-        "Examples:\n"
-        "  zfarm batch prompts.txt -o out -s 42 --sheet\n"
-        "  zfarm batch rows.csv -o out --broker tcp://127.0.0.1:7777\n"
-        "  zfarm batch rows.csv -o out --resume        after anything went wrong\n",
-        {spec_options, batch_options, broker_options, class_options, model_options, embedded_options, output_options, quiet_options}},
-    [ARGS_JOBS] = {"jobs", "list a broker's jobs", "", "List a broker's jobs, newest first.\v"
-        "Examples:\n  zfarm jobs\n  zfarm jobs --json --broker tcp://127.0.0.1:7777\n", {limit_options, broker_options, output_options}},
-    [ARGS_SHOW] = {"show", "show every image of a job", "JOB", "Show every image of a job: state, seed, worker, error.\v"
-        "Examples:\n  zfarm show 7\n  zfarm show 7 --json\n", {broker_options, output_options}},
-    [ARGS_WATCH] = {"watch", "follow a job until it is over", "JOB", "Follow a job until each of its images is made, failed or canceled.\v"
-        "Exit code 1 when an image failed or was canceled.\n\nExamples:\n  zfarm watch 7\n", {broker_options, output_options, quiet_options}},
-    [ARGS_GATHER] = {"gather", "fetch a job's images into a folder", "JOB", "Wait for a job's images and fetch them into a folder.\v"
-        "Works at any time and from any machine; images that are there are not fetched again.\n\n"
-        "Examples:\n  zfarm gather 7 -o out\n  zfarm gather 7 -o out --sheet --keep\n", {gather_options, broker_options, output_options, quiet_options}},
-    [ARGS_CANCEL] = {"cancel", "end a job", "JOB", "End a job: what waits is dropped at once, what runs stops after its current step.\v"
-        "Examples:\n  zfarm cancel 7\n", {broker_options, output_options}},
-    [ARGS_WORKERS] = {"workers", "list a broker's workers", "", "List a broker's workers and what they do.\v"
-        "Examples:\n  zfarm workers\n", {broker_options, output_options}},
-    [ARGS_UP] = {"up", "run a farm on this machine", "", "Run a broker and workers on this machine until Ctrl-C.\v"
-        "Examples:\n  zfarm up --model models/demo --workers 2\n  zfarm up --model ~/Z-Image-Turbo --listen ipc:///tmp/farm\n"
-        "and elsewhere:\n  export ZFARM_BROKER=" ARGS_BROKER_DEFAULT "\n  zfarm batch prompts.txt -o out\n\n"
-        "Ctrl-C lets the workers finish what they are making; a second one ends at once. Nothing that was accepted is lost.\n",
-        {up_options}},
-    [ARGS_DEAD] = {"dead", "list the images that failed", "", "List the images that failed, of all jobs, with the last words of who tried.\v"
-        "Examples:\n  zfarm dead\n  zfarm requeue 7:3      once more\n", {broker_options, output_options}},
-    [ARGS_REQUEUE] = {"requeue", "try failed images once more", "JOB[:INDEX]", "Put a job's failed images, or one of them, into the queue again; their attempts start anew.\v"
-        "Examples:\n  zfarm requeue 7\n  zfarm requeue 7:3\n", {broker_options, output_options}},
-    [ARGS_DRAIN] = {"drain", "give a worker no more work", "WORKER", "Give a worker no more work: what it holds it finishes, then it can be stopped.\v"
-        "It goes by the worker's name and holds until --undo, whatever is started again meanwhile.\n\nExamples:\n  zfarm drain gpu3:4711\n  zfarm drain gpu3:4711 --undo\n",
-        {undo_options, broker_options, output_options}},
-    [ARGS_PAUSE] = {"pause", "let a client's work, or all work, wait", "[CLIENT]", "Give no more work of CLIENT to workers, or no work at all: what runs is finished, and new jobs are taken.\v"
-        "Holds until zfarm resume, also when the broker is started again. zfarm jobs --json names the clients.\n\n"
-        "Examples:\n  zfarm pause\n  zfarm pause 1000@desk\n", {broker_options, output_options}},
-    [ARGS_RESUME] = {"resume", "go on after pause", "[CLIENT]", "Go on with the work of CLIENT, or with all work, after zfarm pause.\v"
-        "A client that was paused on its own goes on by its own name.\n\nExamples:\n  zfarm resume\n  zfarm resume 1000@desk\n", {broker_options, output_options}},
-};
 
 const char *argp_program_version = "zfarm " ZFARM_VERSION;
 
@@ -186,12 +25,12 @@ struct parse {
 
 const char *args_command_word(enum args_command command)
 {
-    return commands[command].word;
+    return options_of[command].word;
 }
 
 const char *args_command_summary(enum args_command command)
 {
-    return commands[command].summary;
+    return options_of[command].summary;
 }
 
 static int bad(struct parse *p, const char *option)
@@ -203,6 +42,20 @@ static int bad(struct parse *p, const char *option)
 static int field(struct parse *p, const char *name, const char *value) /* its sentence names the field */
 {
     return field_set(&p->a->row, str_of(name), str_of(value), &p->err) ? EINVAL : 0;
+}
+
+static int place(struct parse *p, const char *value)
+{
+    if (p->a->n_places == ARGS_PLACES_MAX) {
+        err_set(&p->err, ERR_ARG, "%.40s is one too many: text=, image= and vae= are said once each", value);
+        return bad(p, "place");
+    }
+    if (!value[0] || strchr(value, ' ')) {
+        err_set(&p->err, ERR_ARG, "\"%.40s\": one part with its devices, such as text=cuda:0, or auto", value);
+        return bad(p, "place");
+    }
+    p->a->place[p->a->n_places++] = value;
+    return 0;
 }
 
 static int text(struct parse *p, const char *option, const char *value, const char **out)
@@ -429,6 +282,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return text(p, "model", arg, &a->model);
     case O_DEVICE:
         return text(p, "device", arg, &a->device);
+    case O_PLACE:
+        return place(p, arg);
     case O_PRECISION:
         return precision(p, arg);
     case O_BUDGET:
@@ -539,7 +394,7 @@ static int whole(struct parse *p)
 {
     struct args *a = p->a;
     bool         makes = a->command == ARGS_GENERATE || a->command == ARGS_BATCH;
-    const char  *own = a->device ? "device" : a->precision ? "precision" : a->vram_budget ? "vram-budget" : a->n_threads ? "threads" : a->n_workers ? "workers" : NULL;
+    const char  *own = a->device ? "device" : a->n_places ? "place" : a->precision ? "precision" : a->vram_budget ? "vram-budget" : a->n_threads ? "threads" : a->n_workers ? "workers" : NULL;
 
     if (a->command == ARGS_GENERATE && a->prompt_said == (a->prompt_file != NULL)) {
         return err_set(&p->err, ERR_ARG,
@@ -566,6 +421,8 @@ static int whole(struct parse *p)
                        "--%s is for a farm of this command's own, but a broker is given (%.100s); --broker none starts one", own,
                        a->broker);
     }
+    if (a->n_places && a->device) return err_set(&p->err, ERR_ARG, "--place goes without --device: it names the devices");
+    if (a->n_places && a->n_workers > 1) return err_set(&p->err, ERR_ARG, "--place goes without --workers: one worker has all the devices that it names");
     if (a->detach && !a->broker) return err_set(&p->err, ERR_ARG, "--detach needs --broker: a farm of this command's own ends with it");
     if (a->listen && strchr(a->listen, '*'))
         return err_set(&p->err, ERR_ARG, "--listen %.100s: workers must know the address: give host and port", a->listen);
@@ -579,7 +436,7 @@ static int whole(struct parse *p)
 
 int args_parse(enum args_command command, int argc, char **argv, struct args *a)
 {
-    const struct command *c = &commands[command];
+    const struct command *c = &options_of[command];
     struct argp_option    all[OPTIONS_MAX + 4];
     struct argp           argp = {.options = all, .parser = parse_option, .args_doc = c->words, .doc = c->doc};
     struct parse          p = {.a = a};

@@ -33,6 +33,7 @@ enum args_command {
 };
 
 #define ARGS_BROKER_DEFAULT "tcp://127.0.0.1:7777"
+#define ARGS_PLACES_MAX     3 /* text, image, vae */
 
 struct args {
     enum args_command command;
@@ -50,6 +51,8 @@ struct args {
     const char       *key, *server_key;                    /* of that broker; NULL: none */
     const char       *keys;                                /* up: the farm's */
     const char       *dit, *text_encoder, *vae, *tokenizer, *profile; /* files of a model for an embedded farm */
+    const char       *place[ARGS_PLACES_MAX];              /* as --place has them; the worker understands them */
+    int               n_places;
     const char       *model, *model_env, *device, *precision, *vram_budget, *listen, *data;
     int               n_workers, n_threads;
     bool              sheet_said, resume, detach, keep, json, quiet;

@@ -107,10 +107,13 @@ int cmd_workers(struct args *a)
             buf_printf(&b, "no workers: zfarm-worker --broker %s --model DIR starts one\n", client_endpoint(s.client));
     }
     for (size_t k = 0; rc == 0 && k < m.workers_ok.n_workers; k++) {
+        const struct worker_info *w = &m.workers_ok.worker[k];
+
         if (a->json)
-            print_worker_json(&b, &m.workers_ok.worker[k]);
+            print_worker_json(&b, w);
         else
-            print_worker_line(&b, &m.workers_ok.worker[k]);
+            print_worker_line(&b, w);
+        if (!a->json && w->n_ranks > 1) print_worker_ranks(&b, w); /* of one device the line has said enough */
     }
     if (rc == 0) rc = print_out(&b, &e);
     buf_release(&b);

@@ -27,7 +27,7 @@
 #define SAY_EVERY_MS 800
 #define LOG_TAIL     8192
 #define SOCKET_MAX   100 /* of a path in sockaddr_un, with room */
-#define ARGS_MAX     32
+#define ARGS_MAX     40
 
 static void quiet_stdio(const char *log)
 {
@@ -294,6 +294,10 @@ static int start_worker(struct local *l, const struct local_opts *o, int k, stru
     if (o->device) {
         argv[n++] = "--device";
         argv[n++] = (char *)(uintptr_t)o->device;
+    }
+    for (int i = 0; i < o->n_places; i++) {
+        argv[n++] = "--place";
+        argv[n++] = (char *)(uintptr_t)o->place[i];
     }
     if (o->precision) {
         argv[n++] = "--precision";

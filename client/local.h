@@ -25,6 +25,8 @@ struct local_opts {
     const char *model;              /* a folder; "" when dit, text_encoder and vae are given */
     const char *dit, *text_encoder, *vae, *tokenizer, *profile; /* NULL: as the folder has them */
     const char *device, *precision, *vram_budget; /* NULL: the worker's default */
+    const char *const *place;       /* n_places words for --place, in place of device */
+    int         n_places;
     int         n_workers;          /* 1..LOCAL_WORKERS_MAX */
     int         n_threads;          /* per worker; 0: the machine's CPUs shared out */
     const char *keys;               /* with listen: folder of the farm's keys; NULL: none. Our own workers then come by ipc, without any */

@@ -282,6 +282,34 @@ void print_worker_line(struct buf *b, const struct worker_info *w)
     buf_putc(b, '\n');
 }
 
+/* One line for each of its devices. */
+void print_worker_ranks(struct buf *b, const struct worker_info *w)
+{
+    for (size_t k = 0; k < w->n_ranks; k++) {
+        const struct rank *r = &w->rank[k];
+
+        buf_printf(b, "  rank %zu  ", k);
+        cell(b, r->device, 8, false);
+        cell(b, str_of(rank_parts_name(r->parts)), 15, false);
+        buf_printf(b, "busy %5.1f %%", r->busy_permille / 10.0);
+        if (r->total_bytes) buf_printf(b, "  memory %.2f of %.2f GiB", (double)r->used_bytes / (1 << 30), (double)r->total_bytes / (1 << 30));
+        buf_putc(b, '\n');
+    }
+}
+
+static void ranks_json(struct buf *b, const struct worker_info *w)
+{
+    buf_puts(b, "],\"ranks\":[");
+    for (size_t k = 0; k < w->n_ranks; k++) {
+        const struct rank *r = &w->rank[k];
+
+        buf_puts(b, k ? ",{\"device\":" : "{\"device\":");
+        print_quoted(b, r->device);
+        buf_printf(b, ",\"parts\":\"%s\",\"busy_permille\":%" PRIu32 ",\"used_bytes\":%" PRIu64 ",\"total_bytes\":%" PRIu64 "}", rank_parts_name(r->parts),
+                   r->busy_permille, r->used_bytes, r->total_bytes);
+    }
+}
+
 void print_worker_json(struct buf *b, const struct worker_info *w)
 {
     buf_puts(b, "{\"worker\":");
@@ -311,5 +339,6 @@ void print_worker_json(struct buf *b, const struct worker_info *w)
         buf_printf(b, ",\"digest\":\"%s\",\"steps\":%" PRId32 ",\"guidance\":%.9g}", digest, w->model[k].steps,
                    (double)w->model[k].guidance);
     }
+    ranks_json(b, w);
     buf_puts(b, "]}\n");
 }

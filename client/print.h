@@ -25,6 +25,7 @@ void print_task_line(struct buf *b, const struct shown *t);   /* a row of `zfarm
 void print_tasks_head(struct buf *b);
 void print_task_json(struct buf *b, const struct shown *t);
 void print_worker_line(struct buf *b, const struct worker_info *w);
+void print_worker_ranks(struct buf *b, const struct worker_info *w); /* of a group: one line per device */
 void print_workers_head(struct buf *b);
 void print_worker_json(struct buf *b, const struct worker_info *w);
 

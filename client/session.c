@@ -128,8 +128,8 @@ int session_open(struct session *s, const char *model_dir, struct err *e)
     if (!a->broker) {
         struct local_opts lo = {
             .model = model_dir, .dit = a->dit, .text_encoder = a->text_encoder, .vae = a->vae, .tokenizer = a->tokenizer,
-            .profile = a->profile, .device = a->device, .precision = a->precision, .vram_budget = a->vram_budget, .n_workers = a->n_workers, .n_threads = a->n_threads,
-            .stop = &session_stop};
+            .profile = a->profile, .device = a->device, .place = a->place, .n_places = a->n_places, .precision = a->precision,
+            .vram_budget = a->vram_budget, .n_workers = a->n_workers, .n_threads = a->n_threads, .stop = &session_stop};
 
         if (a->command == ARGS_UP) {
             lo.listen = a->listen ? a->listen : ARGS_BROKER_DEFAULT;

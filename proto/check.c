@@ -101,6 +101,21 @@ static int check_progress(const struct progress *p, size_t n, size_t max, struct
     return rc;
 }
 
+static int check_ranks(const struct rank *r, size_t n, struct err *e)
+{
+    int rc = check_many(n, 0, RANKS_MAX, "ranks", e);
+
+    for (size_t i = 0; !rc && i < n; i++) {
+        if (!r[i].device.len) return err_set(e, ERR_ARG, "a rank has no device");
+        if ((rc = check_line(r[i].device, RANK_DEVICE_BYTES, "a rank's device", e))) break;
+        if ((rc = check_range(r[i].parts, 1, RANK_TEXT | RANK_IMAGE | RANK_VAE, "a rank's parts", e))) break;
+        if ((rc = check_range(r[i].total_bytes, 0, RANK_MEMORY_BYTES, "a rank's memory", e))) break;
+        if ((rc = check_range(r[i].used_bytes, 0, RANK_MEMORY_BYTES, "a rank's memory in use", e))) break;
+        rc = check_range(r[i].busy_permille, 0, 1000, "a rank's permille of work", e);
+    }
+    return rc;
+}
+
 static int check_parts(const struct part *p, size_t n, size_t low, struct err *e)
 {
     int rc = check_many(n, low, PARTS_MAX, "parts", e);
@@ -169,6 +184,7 @@ static int check_worker_info(const struct worker_info *w, struct err *e)
     if ((rc = check_range(w->n_held, 0, LEASES_MAX, "leases held", e))) return rc;
     if ((rc = check_range(w->max_batch, 0, BATCH_MAX, "the largest batch", e))) return rc;
     if ((rc = check_words(w->why, e))) return rc;
+    if ((rc = check_ranks(w->rank, w->n_ranks, e))) return rc;
     if (w->silent_ms < 0) return err_set(e, ERR_ARG, "silent for %" PRId64 " ms is negative", w->silent_ms);
     return check_progress(w->progress, w->n_progress, LEASES_MAX, e);
 }
@@ -184,8 +200,9 @@ static int check_hello(const struct hello *h, struct err *e)
     if ((rc = check_line(h->about, ABOUT_MAX_BYTES, "the device's description", e))) return rc;
     if ((rc = check_range(h->capacity, 0, LEASES_MAX, "capacity", e))) return rc;
     if ((rc = check_range(h->max_batch, 0, BATCH_MAX, "the largest batch", e))) return rc;
-    if (h->role == ROLE_CLIENT && (h->capacity || h->max_batch || h->n_models || h->n_held || h->device.len || h->about.len))
+    if (h->role == ROLE_CLIENT && (h->capacity || h->max_batch || h->n_models || h->n_held || h->n_ranks || h->device.len || h->about.len))
         return err_set(e, ERR_ARG, "a client has no device, capacity, models or leases");
+    if ((rc = check_ranks(h->rank, h->n_ranks, e))) return rc;
     if ((rc = check_models(h->model, h->n_models, e))) return rc;
     return check_held(h->held, h->n_held, LEASES_MAX, e);
 }
@@ -355,7 +372,9 @@ static int check_worker_side(const struct msg *m, struct err *e)
     switch (m->kind) {
     case MSG_READY: return check_range(m->ready.capacity, 0, LEASES_MAX, "capacity", e);
     case MSG_LEASE: return check_lease(&m->lease, e);
-    case MSG_BEAT: return check_progress(m->beat.progress, m->beat.n_progress, LEASES_MAX, e);
+    case MSG_BEAT:
+        if ((rc = check_ranks(m->beat.rank, m->beat.n_ranks, e))) return rc;
+        return check_progress(m->beat.progress, m->beat.n_progress, LEASES_MAX, e);
     case MSG_BEAT_OK:
         if ((rc = check_held(m->beat_ok.cancel, m->beat_ok.n_cancel, CANCELS_MAX, e))) return rc;
         return check_held(m->beat_ok.recall, m->beat_ok.n_recall, CANCELS_MAX, e);

@@ -3,7 +3,7 @@
 #define PROTO_LIMITS_H
 
 #define WIRE_MAJOR 1
-#define WIRE_MINOR 1
+#define WIRE_MINOR 2
 
 #define PROMPT_MAX_BYTES   (32 * 1024)  /* prompt and negative prompt, UTF-8 */
 #define MODEL_MAX_BYTES    64           /* a model's name */
@@ -28,6 +28,9 @@
 #define COLLECTED_MAX      512
 #define CANCELS_MAX        256          /* in one BEAT_OK */
 #define LEASES_MAX         64           /* held by one worker */
+#define RANKS_MAX          16           /* devices of one worker */
+#define RANK_DEVICE_BYTES  15           /* the longest name of one: "cuda:12" */
+#define RANK_MEMORY_BYTES  (1ull << 50) /* of one device */
 #define BATCH_MAX          16           /* tasks that a worker may offer to make at once */
 #define DEADLINE_MAX_MS    (30 * 86400000LL) /* of a job, from its SUBMIT on */
 #define MODELS_MAX         16           /* announced by one worker */

@@ -86,3 +86,10 @@ const char *msg_kind_name(enum msg_kind k)
     }
     return "unknown";
 }
+
+const char *rank_parts_name(uint32_t parts)
+{
+    static const char *const names[] = {"nothing", "text", "image", "text+image", "vae", "text+vae", "image+vae", "text+image+vae"};
+
+    return names[parts & (RANK_TEXT | RANK_IMAGE | RANK_VAE)];
+}

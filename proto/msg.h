@@ -81,6 +81,15 @@ struct held { /* a lease a worker still holds when it says HELLO */
     uint64_t task, epoch;
 };
 
+/* A device of a worker and what of the model it has: one of several, when the model's parts are placed apart (its group). */
+enum rank_part { RANK_TEXT = 1, RANK_IMAGE = 2, RANK_VAE = 4 }; /* text encoder, transformer, autoencoder */
+struct rank {
+    struct str device;                 /* "cuda:0" */
+    uint32_t   parts;                  /* enum rank_part, or-ed */
+    uint64_t   used_bytes, total_bytes; /* of its memory, lately; 0: not known */
+    uint32_t   busy_permille;          /* of the last second */
+};
+
 struct hello {
     enum role  role;
     uint32_t   major, minor;
@@ -93,6 +102,7 @@ struct hello {
     struct model_info *model; size_t n_models;
     struct held       *held;  size_t n_held;
     uint32_t   max_batch;         /* tasks of one shape it makes at once; 0: as 1 */
+    struct rank       *rank;  size_t n_ranks; /* in the group's order; none: a worker that does not tell */
 };
 
 struct welcome {
@@ -212,6 +222,7 @@ struct worker_info {
     int64_t     silent_ms;
     struct str  why;          /* of QUARANTINED and DRAINED: a sentence; may be empty */
     uint32_t    max_batch;
+    struct rank *rank;        size_t n_ranks; /* as its HELLO and its last BEAT with any have them */
 };
 struct workers_ok { struct worker_info *worker; size_t n_workers; };
 
@@ -241,6 +252,7 @@ struct beat {
     uint64_t seq;
     uint32_t engine_restarts;
     struct progress *progress; size_t n_progress; /* one per held lease */
+    struct rank     *rank;     size_t n_ranks;    /* all of them, or none: then what was said before holds */
 };
 struct beat_ok { /* also pushed unasked when something is canceled (seq 0) */
     uint64_t     seq;
@@ -306,6 +318,7 @@ const char *task_state_name(enum task_state s); /* "queued", "running", "done", 
 const char *stage_name(enum stage s);
 const char *job_class_name(enum job_class c); /* "interactive", "normal", "bulk" */
 const char *msg_kind_name(enum msg_kind k);
+const char *rank_parts_name(uint32_t parts); /* "text", "image", "image+vae", ... of 1 .. 7 */
 bool task_state_final(enum task_state s);
 
 #endif

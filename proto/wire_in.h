@@ -41,6 +41,8 @@ int          wire_parts_from(Zfarm__Part **p, size_t n, struct part out[PARTS_MA
 Zfarm__Model    **wire_models_to(const struct model_info *m, size_t n, struct arena *a);
 int               wire_models_from(Zfarm__Model **p, size_t n, struct arena *a, struct model_info **out, struct err *e);
 Zfarm__Progress **wire_progress_to(const struct progress *g, size_t n, struct arena *a);
+Zfarm__Rank     **wire_ranks_to(const struct rank *r, size_t n, struct arena *a);
+int               wire_ranks_from(Zfarm__Rank **p, size_t n, struct arena *a, struct rank **out, struct err *e);
 int               wire_progress_from(Zfarm__Progress **p, size_t n, struct arena *a, struct progress **out, struct err *e);
 
 #endif

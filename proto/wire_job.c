@@ -409,6 +409,7 @@ static ProtobufCMessage *pack_workers_ok(const struct msg *m, struct arena *a)
         q->capacity = w->capacity;
         q->n_held = w->n_held;
         q->n_progress = w->n_progress;
+        q->n_ranks = w->n_ranks;
         q->n_done = w->n_done;
         q->n_failed = w->n_failed;
         q->ms_per_image = w->ms_per_image;
@@ -417,6 +418,7 @@ static ProtobufCMessage *pack_workers_ok(const struct msg *m, struct arena *a)
         q->max_batch = w->max_batch;
         if (!(q->models = wire_models_to(w->model, w->n_models, a))) return NULL;
         if (!(q->progress = wire_progress_to(w->progress, w->n_progress, a))) return NULL;
+        if (!(q->ranks = wire_ranks_to(w->rank, w->n_ranks, a))) return NULL;
     }
     return &p->base;
 }
@@ -436,8 +438,8 @@ static int unpack_workers_ok(const ProtobufCMessage *body, struct arena *a, stru
                                   .version = wire_str(q->version), .state = wire_str(q->state), .n_models = q->n_models,
                                   .capacity = q->capacity, .n_held = q->n_held, .n_progress = q->n_progress, .n_done = q->n_done,
                                   .n_failed = q->n_failed, .ms_per_image = q->ms_per_image, .silent_ms = q->silent_ms,
-                                  .why = wire_str(q->why), .max_batch = q->max_batch};
-        if (!(rc = wire_models_from(q->models, q->n_models, a, &w->model, e)))
+                                  .why = wire_str(q->why), .max_batch = q->max_batch, .n_ranks = q->n_ranks};
+        if (!(rc = wire_ranks_from(q->ranks, q->n_ranks, a, &w->rank, e)) && !(rc = wire_models_from(q->models, q->n_models, a, &w->model, e)))
             rc = wire_progress_from(q->progress, q->n_progress, a, &w->progress, e);
     }
     return rc;

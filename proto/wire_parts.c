@@ -223,3 +223,30 @@ int wire_progress_from(Zfarm__Progress **p, size_t n, struct arena *a, struct pr
     *out = g;
     return 0;
 }
+
+Zfarm__Rank **wire_ranks_to(const struct rank *r, size_t n, struct arena *a)
+{
+    Zfarm__Rank **list = wire_list(a, n, sizeof **list);
+
+    for (size_t i = 0; list && i < n; i++) {
+        zfarm__rank__init(list[i]);
+        list[i]->device = wire_text(r[i].device);
+        list[i]->parts = r[i].parts;
+        list[i]->used_bytes = r[i].used_bytes;
+        list[i]->total_bytes = r[i].total_bytes;
+        list[i]->busy_permille = r[i].busy_permille;
+    }
+    return list;
+}
+
+int wire_ranks_from(Zfarm__Rank **p, size_t n, struct arena *a, struct rank **out, struct err *e)
+{
+    struct rank *r = arena_array(a, n, sizeof *r);
+
+    if (!r) return wire_full(e);
+    for (size_t i = 0; i < n; i++)
+        r[i] = (struct rank){.device = wire_str(p[i]->device), .parts = p[i]->parts, .used_bytes = p[i]->used_bytes,
+                             .total_bytes = p[i]->total_bytes, .busy_permille = p[i]->busy_permille};
+    *out = r;
+    return 0;
+}

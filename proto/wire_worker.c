@@ -51,6 +51,8 @@ static ProtobufCMessage *pack_hello(const struct msg *m, struct arena *a)
     p->max_batch = h->max_batch;
     p->n_models = h->n_models;
     p->n_held = h->n_held;
+    p->n_ranks = h->n_ranks;
+    if (!(p->ranks = wire_ranks_to(h->rank, h->n_ranks, a))) return NULL;
     if (!(p->models = wire_models_to(h->model, h->n_models, a)) || !(p->held = held_to(h->held, h->n_held, a))) return NULL;
     return &p->base;
 }
@@ -73,6 +75,8 @@ static int unpack_hello(const ProtobufCMessage *body, struct arena *a, struct ms
     h->max_batch = p->max_batch;
     h->n_models = p->n_models;
     h->n_held = p->n_held;
+    h->n_ranks = p->n_ranks;
+    if ((rc = wire_ranks_from(p->ranks, p->n_ranks, a, &h->rank, e))) return rc;
     if ((rc = wire_models_from(p->models, p->n_models, a, &h->model, e))) return rc;
     return held_from(p->held, p->n_held, a, &h->held, e);
 }
@@ -206,6 +210,8 @@ static ProtobufCMessage *pack_beat(const struct msg *m, struct arena *a)
     p->seq = m->beat.seq;
     p->engine_restarts = m->beat.engine_restarts;
     p->n_progress = m->beat.n_progress;
+    p->n_ranks = m->beat.n_ranks;
+    if (!(p->ranks = wire_ranks_to(m->beat.rank, m->beat.n_ranks, a))) return NULL;
     return (p->progress = wire_progress_to(m->beat.progress, m->beat.n_progress, a)) ? &p->base : NULL;
 }
 
@@ -215,6 +221,8 @@ static int unpack_beat(const ProtobufCMessage *body, struct arena *a, struct msg
     m->beat.seq = p->seq;
     m->beat.engine_restarts = p->engine_restarts;
     m->beat.n_progress = p->n_progress;
+    m->beat.n_ranks = p->n_ranks;
+    if (wire_ranks_from(p->ranks, p->n_ranks, a, &m->beat.rank, e)) return ERR_PROTO;
     return wire_progress_from(p->progress, p->n_progress, a, &m->beat.progress, e);
 }
 

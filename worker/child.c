@@ -1,8 +1,9 @@
 /* child.c - one engine process at a time. Believes: the child may crash, hang, or send nonsense; none of that reaches the session.
  * Invariants: C1 there is at most one child.  C2 on_died comes exactly once per child.  C3 messages sent before a death are heard before it.
- *             C4 a task given to it is BUSY's, then among `writing`, until it is answered or the child dies. */
+ *             C4 a task given to it is among its flights until it is answered or the child dies. */
 #include "worker/child.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <spawn.h>
@@ -15,9 +16,8 @@
 #include "base/log.h"
 #include "worker/engine_child.h"
 
-#define PX_PER_PATIENCE (256 * 256)
-#define SAY_LOADING_MS  2000
-#define MESSAGES_MAX    64 /* of one turn */
+#define SAY_LOADING_MS 2000
+#define MESSAGES_MAX   64 /* of one turn */
 
 extern char **environ;
 
@@ -40,18 +40,19 @@ static char *or_empty(const char *text)
 static int spawn(const struct worker_conf *conf, int link_fd, pid_t *pid)
 {
     static const char *const   levels[] = {"debug", "info", "warn", "error", "none"};
-    char                       threads[16];
+    char                       threads[16], line[PLACE_LINE_BYTES];
     char                      *argv[] = {(char *)(uintptr_t)"zfarm-worker", (char *)(uintptr_t)ENGINE_CHILD_ARG, or_empty(conf->model_dir),
                                          (char *)(uintptr_t)conf->device, (char *)(uintptr_t)conf->precision, threads,
                                          (char *)(uintptr_t)levels[conf->log_level], or_empty(conf->dit), or_empty(conf->text_encoder),
                                          or_empty(conf->vae), or_empty(conf->tokenizer), or_empty(conf->profile),
-                                         or_empty(conf->vram_budget), NULL};
+                                         or_empty(conf->vram_budget), line, NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t          attr;
     sigset_t                   none, all;
     int                        rc;
 
     snprintf(threads, sizeof threads, "%d", conf->n_threads);
+    place_line(&conf->place, line);
     sigemptyset(&none);
     sigfillset(&all);
     posix_spawn_file_actions_init(&actions);
@@ -78,38 +79,26 @@ static void unlink_fd(struct child *c)
 
 /* ---- tasks in it ---- */
 
-static void blame(struct child *c, uint64_t task)
-{
-    struct child_death *d = &c->death;
-
-    if (d->n_blamed < sizeof d->blamed / sizeof *d->blamed) d->blamed[d->n_blamed++] = task;
-}
-
 /* It left no words about whose fault it was. */
 static void blame_guess(struct child *c)
 {
-    if (c->death.n_blamed) return;
-    if (c->state == CHILD_BUSY) blame(c, c->task);
-    else
-        for (size_t i = 0; i < c->n_writing; i++) blame(c, c->writing[i].task);
+    if (c->death.n_blamed == 0) c->death.n_blamed = flights_blame(&c->flights, c->death.blamed);
 }
 
-static struct child_writing *writing(struct child *c, uint64_t task, uint64_t epoch)
+static void blame(struct child *c, uint64_t task)
 {
-    for (size_t i = 0; i < c->n_writing; i++)
-        if (c->writing[i].task == task && c->writing[i].epoch == epoch) return &c->writing[i];
-    return NULL;
+    if (c->death.n_blamed) return;
+    c->death.blamed[0] = task;
+    c->death.n_blamed = 1;
 }
 
-/* A task is answered: it was on the device, or was being written. False: it was neither. */
+/* A task is answered. False: it was none of its. */
 static bool answered(struct child *c, const struct link_head *h)
 {
-    struct child_writing *w = writing(c, h->task, h->epoch);
+    struct flight *f = flights_find(&c->flights, h->task, h->epoch);
 
-    if (w) *w = c->writing[--c->n_writing];
-    else if (c->state == CHILD_BUSY && h->task == c->task && h->epoch == c->epoch) c->state = CHILD_READY;
-    else return false;
-    return true;
+    if (f) flights_drop(&c->flights, f);
+    return f != NULL;
 }
 
 /* The process is to end: with a cause that no signal number would tell. */
@@ -132,79 +121,98 @@ static void loading_said(struct child *c, const struct link_head *h, int64_t now
 
 static void opened(struct child *c, int64_t now)
 {
-    memcpy(&c->model, c->payload, sizeof c->model);
-    c->model.profile[sizeof c->model.profile - 1] = c->model.device[sizeof c->model.device - 1] = 0;
-    c->model.about[sizeof c->model.about - 1] = 0;
+    struct link_model *m = &c->model;
+
+    memcpy(m, c->payload, sizeof *m);
+    m->profile[sizeof m->profile - 1] = m->device[sizeof m->device - 1] = m->about[sizeof m->about - 1] = 0;
+    if (m->n_ranks > PLACE_RANKS_MAX) {
+        end(c, SIGKILL, "the engine names more devices than there can be");
+        return;
+    }
+    for (uint32_t i = 0; i < m->n_ranks; i++) m->rank[i].device[sizeof m->rank[i].device - 1] = 0;
+    flights_opened(&c->flights, m);
+    c->loads = (struct link_ranks){0};
+    c->loads_new = false;
     c->opened_once = c->is_open = true;
-    c->state = CHILD_READY;
+    c->state = CHILD_UP;
     c->events.on_opened(c->ctx, now);
 }
 
-static void stepped(struct child *c, const struct link_head *h, int64_t now)
+static void loads_said(struct child *c)
 {
-    if (h->stage == STAGE_DENOISE && c->stage == STAGE_DENOISE && h->step == c->step + 1 && c->px > 0) {
-        double ms = (double)(now - c->moved_ms) / (double)c->px;
-        c->step_ms_per_px = c->step_ms_per_px > 0 ? 0.7 * c->step_ms_per_px + 0.3 * ms : ms;
+    struct link_ranks said;
+
+    memcpy(&said, c->payload, sizeof said);
+    for (uint32_t i = 0; i < said.n_ranks && i < PLACE_RANKS_MAX; i++)
+        if (said.rank[i].busy_permille > 1000 || said.rank[i].used_bytes > RANK_MEMORY_BYTES || said.rank[i].total_bytes > RANK_MEMORY_BYTES) said.n_ranks = 0;
+    if (said.n_ranks == 0 || said.n_ranks != c->model.n_ranks) {
+        log_warn("engine_ranks", "why=\"what it says of its devices cannot be\"");
+        return;
     }
-    c->stage = (enum stage)h->stage;
-    c->step = h->step;
-    c->steps = h->steps;
-    c->moved_ms = now;
-    c->events.on_step(c->ctx, h, now);
+    c->loads = said;
+    c->loads_new = true;
 }
 
-static void pixels(struct child *c, const struct link_head *h, int64_t now)
+static void pixels(struct child *c, struct flight *f, const struct link_head *h, int64_t now)
 {
-    if (c->n_writing == CHILD_WRITING_MAX) {
+    if (flights_writing(&c->flights) == FLIGHT_WRITING_MAX) {
         end(c, SIGKILL, "the engine makes pictures without writing them");
         return;
     }
-    c->writing[c->n_writing++] = (struct child_writing){c->task, c->epoch, c->px, now};
-    c->state = CHILD_READY;
+    flights_pixels(f, now);
     c->events.on_pixels(c->ctx, h, now);
 }
 
-static void hear(struct child *c, const struct link_head *h, int bytes_fd, int64_t now)
+static void failed(struct child *c, const struct link_head *h, int64_t now)
 {
-    bool ours = c->state == CHILD_BUSY && h->task == c->task && h->epoch == c->epoch;
+    if (h->code == ERR_DEVICE) { /* it ends itself now; if it cannot, it is ended */
+        c->state = CHILD_DYING;
+        snprintf(c->words, sizeof c->words, "%.300s", c->payload);
+        c->kill_ms = now + c->conf->watch.kill_ms;
+    }
+    c->events.on_failed(c->ctx, h, c->payload, now);
+}
 
-    if (ours || c->state == CHILD_LOADING) c->heard_ms = now;
+/* Of one task. */
+static void hear_of(struct child *c, struct flight *f, const struct link_head *h, int bytes_fd, int64_t now)
+{
     switch (h->kind) {
-    case LINK_LOADING:
-        if (c->state == CHILD_LOADING) loading_said(c, h, now);
-        return;
-    case LINK_OPENED:
-        if (c->state == CHILD_LOADING) opened(c, now);
-        return;
-    case LINK_OPEN_FAILED:
-        if (c->state != CHILD_LOADING) return;
-        end(c, SIGKILL, c->payload); /* it is ending by itself */
-        return;
     case LINK_STEP:
-        if (ours) stepped(c, h, now);
+        if (f->writing) return;
+        if (flights_step(&c->flights, f, h, now)) c->events.on_step(c->ctx, h, now);
+        else end(c, SIGKILL, "the engine has a task on a device that it did not name");
         return;
     case LINK_PIXELS:
-        if (ours) pixels(c, h, now);
+        if (!f->writing) pixels(c, f, h, now);
         return;
-    case LINK_CRASHED: /* the last words before a signal */
-        if ((ours || writing(c, h->task, h->epoch)) && c->death.n_blamed == 0) blame(c, h->task);
-        return;
+    case LINK_CRASHED: blame(c, h->task); return; /* the last words before a signal */
     case LINK_RESULT:
-        if (!answered(c, h)) return;
+        answered(c, h);
         c->backoff_ms = c->conf->watch.backoff_ms;
         c->events.on_result(c->ctx, h, bytes_fd, now);
         return;
     case LINK_FAILED:
-        if (!answered(c, h)) return;
-        if (h->code == ERR_DEVICE) { /* it ends itself now; if it cannot, it is ended */
-            c->state = CHILD_DYING;
-            snprintf(c->words, sizeof c->words, "%.300s", c->payload);
-            c->kill_ms = now + c->conf->watch.kill_ms;
-        }
-        c->events.on_failed(c->ctx, h, c->payload, now);
+        answered(c, h);
+        failed(c, h, now);
         return;
     default: return;
     }
+}
+
+static void hear(struct child *c, const struct link_head *h, int bytes_fd, int64_t now)
+{
+    struct flight *f = flights_find(&c->flights, h->task, h->epoch);
+
+    if (f) {
+        hear_of(c, f, h, bytes_fd, now);
+        return;
+    }
+    if (h->kind == LINK_RANKS && c->state == CHILD_UP) loads_said(c);
+    if (c->state != CHILD_LOADING) return;
+    c->heard_ms = now;
+    if (h->kind == LINK_LOADING) loading_said(c, h, now);
+    if (h->kind == LINK_OPENED) opened(c, now);
+    if (h->kind == LINK_OPEN_FAILED) end(c, SIGKILL, c->payload); /* it is ending by itself */
 }
 
 /* Up to MESSAGES_MAX messages; false when the link is closed or no longer makes sense. */
@@ -221,7 +229,7 @@ static bool drain(struct child *c, int64_t now)
             return false;
         }
         c->payload[h.payload_bytes] = 0;
-        if (h.kind != LINK_OPENED)
+        if (h.kind != LINK_OPENED && h.kind != LINK_RANKS)
             for (uint32_t k = 0; k < h.payload_bytes; k++)
                 if (!c->payload[k]) c->payload[k] = '?';
         hear(c, &h, bytes_fd, now);
@@ -243,7 +251,8 @@ static void on_link(void *ctx, int fd, int64_t now)
 
 int child_start(struct child *c, int64_t now_ms, struct err *e)
 {
-    int pair[2], rc;
+    char line[PLACE_LINE_BYTES];
+    int  pair[2], rc;
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) return err_errno(e, ERR_IO, "a link to the engine");
     rc = spawn(c->conf, pair[1], &c->pid);
@@ -258,13 +267,19 @@ int child_start(struct child *c, int64_t now_ms, struct err *e)
     if (loop_fd(c->loop, c->fd, on_link, c)) return err_set(e, ERR_LIMIT, "no room in the loop for the engine");
     c->state = CHILD_LOADING;
     c->stuck = c->is_open = false;
-    c->n_writing = 0;
+    c->flights.n = 0;
     c->death = (struct child_death){0};
     c->words[0] = 0;
     c->heard_ms = now_ms;
     c->kill_ms = INT64_MAX;
-    log_info("engine_start", "pid=%ld model=\"%s\" device=%s", (long)c->pid, c->conf->model_dir ? c->conf->model_dir : c->conf->dit, c->conf->device);
+    log_info("engine_start", "pid=%ld model=\"%s\" device=\"%s\"", (long)c->pid, c->conf->model_dir ? c->conf->model_dir : c->conf->dit,
+             c->conf->place.n_image ? place_line(&c->conf->place, line) : c->conf->device);
     return 0;
+}
+
+bool child_has_room(const struct child *c)
+{
+    return c->state == CHILD_UP && flights_making(&c->flights) < (size_t)place_tasks(&c->conf->place);
 }
 
 int child_task(struct child *c, uint64_t task, uint64_t epoch, struct str item, int64_t px, int64_t now_ms, struct err *e)
@@ -272,92 +287,54 @@ int child_task(struct child *c, uint64_t task, uint64_t epoch, struct str item, 
     struct link_head h = {.kind = LINK_TASK, .task = task, .epoch = epoch};
     int              rc;
 
-    if (c->state != CHILD_READY) return err_set(e, ERR_STATE, "the engine is not ready");
+    if (!child_has_room(c)) return err_set(e, ERR_STATE, "the engine has no room for a task");
     if ((rc = link_send(c->fd, &h, item, -1, true, e))) return rc;
-    c->state = CHILD_BUSY;
-    c->task = task;
-    c->epoch = epoch;
-    c->px = px;
-    c->stage = STAGE_TEXT;
-    c->step = c->steps = 0;
-    c->moved_ms = c->heard_ms = now_ms;
+    if (!flights_put(&c->flights, task, epoch, px, c->conf->place.n_image == 0, now_ms)) assert(!"more tasks in flight than can be");
     return 0;
 }
 
 void child_cancel(struct child *c, uint64_t task)
 {
-    struct link_head h = {.kind = LINK_CANCEL, .task = task, .epoch = c->epoch};
-    bool             held = c->state == CHILD_BUSY && c->task == task;
+    struct link_head h = {.kind = LINK_CANCEL, .task = task};
 
-    for (size_t i = 0; i < c->n_writing && !held; i++)
-        if (c->writing[i].task == task) {
-            h.epoch = c->writing[i].epoch;
-            held = true;
+    for (size_t i = 0; i < c->flights.n && c->fd >= 0; i++)
+        if (c->flights.row[i].task == task) {
+            h.epoch = c->flights.row[i].epoch;
+            link_send(c->fd, &h, (struct str){0}, -1, true, NULL);
         }
-    if (held && c->fd >= 0) link_send(c->fd, &h, (struct str){0}, -1, true, NULL);
 }
 
-/* Of a stage that nobody has measured. */
-static int64_t first_ms(const struct child *c, int64_t px)
+int64_t child_left_ms(const struct child *c, uint64_t task)
 {
-    bool    on_gpu = strncmp(c->model.device, "cuda", 4) == 0;
-    int64_t squares = (px + PX_PER_PATIENCE - 1) / PX_PER_PATIENCE;
-
-    return c->conf->watch.first_ms * (on_gpu || squares < 1 ? 1 : squares);
+    return c->state == CHILD_UP ? flights_left_ms(&c->flights, task) : -1;
 }
 
-int64_t child_patience_ms(const struct child *c)
-{
-    const struct watch *w = &c->conf->watch;
-    int64_t             first = first_ms(c, c->px);
-    int64_t             mean5 = (int64_t)(5.0 * c->step_ms_per_px * (double)c->px);
-
-    if (c->state == CHILD_LOADING) return w->load_ms;
-    if (c->stage == STAGE_DENOISE && mean5 > 0) first = w->floor_ms;
-    return mean5 > first ? mean5 : first;
-}
-
-int64_t child_left_ms(const struct child *c)
-{
-    if (c->state != CHILD_BUSY || c->step_ms_per_px <= 0 || c->steps == 0) return -1;
-    return (int64_t)((double)(c->steps - c->step + 1) * c->step_ms_per_px * (double)c->px); /* decoding counts as one step */
-}
-
-static void stuck(struct child *c, uint64_t task, const char *words, int64_t now)
+static void stuck(struct child *c, const char *words, int64_t now)
 {
     log_warn("engine_stuck", "pid=%ld why=\"%s\"", (long)c->pid, words);
     c->stuck = true;
-    if (task && c->death.n_blamed == 0) blame(c, task);
     end(c, SIGABRT, words);
     c->kill_ms = now + c->conf->watch.kill_ms;
 }
 
 static void watch(struct child *c, int64_t now)
 {
-    char    words[ERR_TEXT_BYTES];
-    int64_t silent = now - c->heard_ms;
+    const struct flight *f;
+    char                 words[ERR_TEXT_BYTES];
 
-    for (size_t i = 0; i < c->n_writing && c->state != CHILD_DYING; i++) {
-        int64_t ms = now - c->writing[i].from_ms;
-
-        if (ms <= first_ms(c, c->writing[i].px)) continue;
-        snprintf(words, sizeof words, "engine did not write a picture within %lld s", (long long)ms / 1000);
-        stuck(c, c->writing[i].task, words, now);
+    if (c->state == CHILD_LOADING && now - c->heard_ms > c->conf->watch.load_ms) {
+        snprintf(words, sizeof words, "engine said nothing for %lld s while loading", (long long)(now - c->heard_ms) / 1000);
+        stuck(c, words, now);
     }
-    if ((c->state != CHILD_LOADING && c->state != CHILD_BUSY) || silent <= child_patience_ms(c)) return;
-    if (c->state == CHILD_LOADING) snprintf(words, sizeof words, "engine said nothing for %lld s while loading", (long long)silent / 1000);
-    else
-        snprintf(words, sizeof words, "engine did not move for %lld s in stage %s step %u of %u", (long long)silent / 1000, stage_name(c->stage),
-                 c->step, c->steps);
-    stuck(c, c->state == CHILD_BUSY ? c->task : 0, words, now);
+    if (c->state != CHILD_UP || !(f = flights_stuck(&c->flights, &c->conf->watch, now, words))) return;
+    blame(c, f->task);
+    stuck(c, words, now);
 }
 
 void child_stalled(struct child *c, int64_t gap_ms, int64_t now_ms)
 {
     c->heard_ms = c->heard_ms + gap_ms < now_ms ? c->heard_ms + gap_ms : now_ms;
-    c->moved_ms = c->moved_ms + gap_ms < now_ms ? c->moved_ms + gap_ms : now_ms;
-    for (size_t i = 0; i < c->n_writing; i++)
-        c->writing[i].from_ms = c->writing[i].from_ms + gap_ms < now_ms ? c->writing[i].from_ms + gap_ms : now_ms;
+    flights_stalled(&c->flights, gap_ms, now_ms);
 }
 
 void child_tick(struct child *c, int64_t now_ms)
@@ -379,23 +356,29 @@ void child_tick(struct child *c, int64_t now_ms)
     }
 }
 
-static bool blamed_is(const struct child *c, uint64_t task)
+/* Where the first of those blamed was, when the engine died with tasks in it. */
+static void where(const struct child *c, char text[80])
 {
-    return c->death.n_blamed && c->death.blamed[0] == task;
+    const struct flights *fs = &c->flights;
+
+    for (size_t i = 0; i < fs->n; i++)
+        if (c->death.n_blamed && fs->row[i].task == c->death.blamed[0]) {
+            flights_where(fs, &fs->row[i], text);
+            return;
+        }
+    snprintf(text, 80, "%s", c->state == CHILD_LOADING ? "while loading" : "between tasks");
 }
 
 static void last_words(struct child *c, int status)
 {
-    char where[80];
+    char text[80];
 
     if (c->words[0]) return;
-    if (c->state == CHILD_BUSY && blamed_is(c, c->task)) snprintf(where, sizeof where, "in stage %s step %u", stage_name(c->stage), c->step);
-    else if (c->n_writing) snprintf(where, sizeof where, "writing a picture");
-    else snprintf(where, sizeof where, "%s", c->state == CHILD_LOADING ? "while loading" : "between tasks");
+    where(c, text);
     if (WIFSIGNALED(status))
-        snprintf(c->words, sizeof c->words, "engine ended by signal %d %s%s", WTERMSIG(status), where,
+        snprintf(c->words, sizeof c->words, "engine ended by signal %d %s%s", WTERMSIG(status), text,
                  WTERMSIG(status) == SIGBUS ? ": a file of the model was cut while in use, or its disk failed" : "");
-    else snprintf(c->words, sizeof c->words, "engine ended with status %d %s", WEXITSTATUS(status), where);
+    else snprintf(c->words, sizeof c->words, "engine ended with status %d %s", WEXITSTATUS(status), text);
 }
 
 void child_reap(struct child *c, int64_t now_ms)
@@ -409,7 +392,7 @@ void child_reap(struct child *c, int64_t now_ms)
     last_words(c, status);
     c->death.stuck = c->stuck;
     c->death.words = c->words;
-    c->n_writing = 0;
+    c->flights.n = 0;
     c->pid = 0;
     c->state = CHILD_DOWN;
     c->restart_ms = now_ms + c->backoff_ms;

@@ -14,7 +14,7 @@
 const char *argp_program_version = "zfarm-worker " ZFARM_VERSION;
 
 enum { KEY_BROKER = 'b', KEY_MODEL = 'm', KEY_DEVICE = 'd', KEY_THREADS = 't', KEY_SLOTS = 's', KEY_NAME = 'n', KEY_PRECISION = 'p', KEY_LEVEL = 'l', KEY_DIT = 0x100, KEY_TEXT,
-       KEY_VAE, KEY_TOKENIZER, KEY_PROFILE, KEY_BUDGET, KEY_SERVER, KEY_KEY = 'k' };
+       KEY_VAE, KEY_TOKENIZER, KEY_PROFILE, KEY_BUDGET, KEY_SERVER, KEY_PLACE, KEY_PLAN, KEY_KEY = 'k' };
 
 static const struct argp_option options[] = {
     {"broker", KEY_BROKER, "ENDPOINT", 0, "The broker to work for: tcp://HOST:PORT or ipc://PATH (required). It may be absent for now", 1},
@@ -27,10 +27,12 @@ static const struct argp_option options[] = {
     {"tokenizer", KEY_TOKENIZER, "DIR", 0, "Folder of tokenizer.json, when the model does not have one", 1},
     {"profile", KEY_PROFILE, "NAME", 0, "turbo or base: what the model is, when its files do not say", 1},
     {"device", KEY_DEVICE, "DEVICE", 0, "auto, cpu, cuda:N, cuda:all, or a list such as cuda:0,cuda:2: one worker per device (default auto: the first GPU, or the CPU)", 2},
+    {"place", KEY_PLACE, "PART=DEVICE", 0, "Parts of the model on devices of their own, all in one worker: --place text=cuda:0 --place image=cuda:1[,cuda:2...] [--place vae=cuda:0]. Without vae each image device decodes what it made. --place auto chooses by what each GPU has free; not with --device", 2},
+    {"plan", KEY_PLAN, NULL, 0, "Print what would lie where, in GiB per device, and end; nothing is loaded and no broker is needed. Status 1: it does not fit", 2},
     {"precision", KEY_PRECISION, "TYPE", 0, "auto, f32 or bf16: how products are computed (default auto: bf16 on GPUs and on CPUs with AMX, else f32 with faster products of an error up to 1e-4)", 2},
     {"vram-budget", KEY_BUDGET, "GIB", 0, "What the engine may take of a GPU's memory, beside the driver's own (default: what is free, less 0.5). It measures first, then chooses: widened weights, blocks as stored, the text encoder parked in host memory or read again; larger pictures are refused", 2},
     {"threads", KEY_THREADS, "N", 0, "CPU threads of the engine (default: all CPUs this process may use)", 2},
-    {"slots", KEY_SLOTS, "N", 0, "Tasks held at once, 1 to 64: one is made, the others wait at hand; what is only written or sent does not count (default 2)", 2},
+    {"slots", KEY_SLOTS, "N", 0, "Tasks held at once, 1 to 64: one is made, the others wait at hand; what is only written or sent does not count (default 2; with --place one more than image devices, and one for a vae elsewhere)", 2},
     {"name", KEY_NAME, "TEXT", 0, "The name shown by `zfarm workers` (default HOST:PID); with several devices /0, /1, ... follow", 3},
     {"log-level", KEY_LEVEL, "LEVEL", 0, "debug, info, warn, error or none (default info)", 3},
     {0},
@@ -95,11 +97,43 @@ int worker_conf_model(struct worker_conf *c, const char *text, struct err *e)
     return check_line(str_of(c->model), MODEL_MAX_BYTES, "the model's name", e);
 }
 
+int worker_conf_place(struct worker_conf *c, const char *word, struct err *e)
+{
+    size_t len = strlen(c->place_words);
+
+    if (!*word || strchr(word, ' ')) return err_set(e, ERR_ARG, "\"%.40s\": one part with its devices, such as text=cuda:0, or auto", word);
+    if (len && (!strcmp(word, "auto") || !strcmp(c->place_words, "auto"))) return err_set(e, ERR_ARG, "auto goes without other placements");
+    if (len + 1 + strlen(word) >= sizeof c->place_words) return err_set(e, ERR_ARG, "placements of more than %zu bytes", sizeof c->place_words - 2);
+    snprintf(c->place_words + len, sizeof c->place_words - len, "%s%s", len ? " " : "", word);
+    return 0;
+}
+
+void worker_conf_placed(struct worker_conf *c, const struct place *p)
+{
+    c->place = *p;
+    if (p->n_image && !c->slots_given) c->n_slots = place_tasks(p);
+}
+
+static int check_place(struct worker_conf *c, struct err *e)
+{
+    struct place p;
+    int          rc;
+
+    if (!c->place_words[0]) return 0;
+    if (c->device_given) return err_set(e, ERR_ARG, "--device goes without --place: a placement names its devices");
+    if (!strcmp(c->place_words, "auto")) return 0;
+    if ((rc = place_parse(&p, c->place_words, e))) return rc;
+    worker_conf_placed(c, &p);
+    return 0;
+}
+
 int worker_conf_check(struct worker_conf *c, struct err *e)
 {
-    bool set = c->dit && c->text_encoder && c->vae;
+    bool  set = c->dit && c->text_encoder && c->vae;
     char *dot;
+    int   rc;
 
+    if ((rc = check_place(c, e))) return rc;
     if (!c->model_dir && !set)
         return err_set(e, ERR_ARG, "--model [NAME=]DIR is missing, or all of --dit, --text-encoder and --vae");
     if (c->model[0]) return 0;
@@ -161,7 +195,12 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case KEY_DEVICE:
         if (check_line(str_of(arg), NAME_MAX_BYTES, "the device", &e)) argp_error(state, "--device: %s", e.text);
         c->device = arg;
+        c->device_given = true;
         break;
+    case KEY_PLACE:
+        if (worker_conf_place(c, arg, &e)) argp_error(state, "--place: %s", e.text);
+        break;
+    case KEY_PLAN: c->plan = true; break;
     case KEY_PRECISION:
         if (!is_one_of(arg, precisions)) argp_error(state, "--precision \"%.40s\" is not known: auto, f32 or bf16", arg);
         c->precision = arg;
@@ -171,7 +210,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         c->vram_budget = arg;
         break;
     case KEY_THREADS: c->n_threads = number(state, "--threads", arg, 1, THREADS_MAX); break;
-    case KEY_SLOTS: c->n_slots = number(state, "--slots", arg, 1, LEASES_MAX); break;
+    case KEY_SLOTS: c->n_slots = number(state, "--slots", arg, 1, LEASES_MAX); c->slots_given = true; break;
     case KEY_NAME:
         if (!*arg || check_line(str_of(arg), NAME_MAX_BYTES, "the worker's name", &e))
             argp_error(state, "--name: %s", *arg ? e.text : "a name is not empty");
@@ -183,7 +222,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         break;
     case ARGP_KEY_ARG: argp_error(state, "\"%.100s\" is not understood", arg); break;
     case ARGP_KEY_END:
-        if (!c->broker) argp_error(state, "--broker ENDPOINT is missing");
+        if (!c->broker && !c->plan) argp_error(state, "--broker ENDPOINT is missing");
         if (!c->key) c->key = getenv("ZFARM_KEY");
         if (c->key && !*c->key) c->key = NULL;
         if (c->server_key && !c->key) argp_error(state, "--server-key goes with --key FILE (or ZFARM_KEY)");

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "proto/limits.h"
+#include "worker/place.h"
 
 struct watch { /* how long the engine may be silent; no flags, tests make them small */
     int64_t load_ms;       /* between two words while it loads */
@@ -27,6 +28,10 @@ struct worker_conf {
     const char    *device, *precision;
     const char    *vram_budget;                /* GiB, as worker_conf_budget() reads it; NULL: what is free, less a reserve */
     int            n_threads;                  /* 0: all that this process may use */
+    struct place   place;                      /* n_image 0: all on device */
+    char           place_words[2 * PLACE_LINE_BYTES]; /* of --place, one after the other; "auto" */
+    bool           plan;                       /* --plan: say what would be where, and end */
+    bool           device_given, slots_given;
     int            n_slots;                    /* leases held at once */
     char           name[NAME_MAX_BYTES + 1];
     bool           name_given;
@@ -40,7 +45,11 @@ void worker_conf_init(struct worker_conf *c);
 int  worker_conf_model(struct worker_conf *c, const char *text, struct err *e);
 /* "11.5": GiB, 0.25 to 1024, into bytes. ERR_ARG. */
 int  worker_conf_budget(const char *text, size_t *bytes, struct err *e);
-/* Is there a model, and a name for it? The name of a set of files is, when none was said, the DiT file's. ERR_ARG. */
+/* --place WORD, any number of them: "text=cuda:0", ..., or "auto" alone. ERR_ARG. */
+int  worker_conf_place(struct worker_conf *c, const char *word, struct err *e);
+/* From now on this is where the parts are; as many slots as keep its devices busy, unless --slots said how many. */
+void worker_conf_placed(struct worker_conf *c, const struct place *p);
+/* Is there a model, and a name for it? Do the words of --place make a placement? The name of a set of files is, when none was said, the DiT file's. ERR_ARG. */
 int  worker_conf_check(struct worker_conf *c, struct err *e);
 /* Exits 0 after --help and --version, 2 on a usage error, with a sentence on stderr. */
 void worker_conf_parse(struct worker_conf *c, int argc, char **argv);

@@ -1,6 +1,6 @@
 /* engine_child.h - the process that holds the model: opens the engine, then makes one task after the other.
  *
- *   zfarm-worker --engine-child DIR DEVICE PRECISION THREADS LEVEL        with the link on descriptor ENGINE_CHILD_FD
+ *   zfarm-worker --engine-child DIR DEVICE PRECISION THREADS LEVEL ... PLACE        with the link on descriptor ENGINE_CHILD_FD
  *
  * Started by child.c only, as a fresh program. It ends when the link closes or its parent dies, and after a failure of the device.
  * It knows no broker. Whatever goes wrong in it costs this process and at most the task it was making. */
@@ -11,7 +11,7 @@
 
 #define ENGINE_CHILD_FD   3
 #define ENGINE_CHILD_ARG  "--engine-child"
-#define ENGINE_CHILD_ARGC 13
+#define ENGINE_CHILD_ARGC 14
 #define ENGINE_EXIT_OPEN   65 /* the model could not be opened: said over the link */
 #define ENGINE_EXIT_DEVICE 70 /* the device failed: said over the link */
 

@@ -78,12 +78,15 @@ static int check_head(const struct link_head *h, size_t n, bool cut, struct err 
     if (cut || n < sizeof *h || h->magic != LINK_MAGIC) return err_set(e, ERR_PROTO, "the other process sent %zu bytes that are no message", n);
     if (h->payload_bytes != n - sizeof *h)
         return err_set(e, ERR_PROTO, "the engine announced %u bytes and sent %zu", h->payload_bytes, n - sizeof *h);
-    if (!((h->kind >= LINK_TASK && h->kind <= LINK_QUIT) || (h->kind >= LINK_LOADING && h->kind <= LINK_CRASHED)))
+    if (!((h->kind >= LINK_TASK && h->kind <= LINK_QUIT) || (h->kind >= LINK_LOADING && h->kind <= LINK_RANKS)))
         return err_set(e, ERR_PROTO, "the engine sent a message of kind %u", h->kind);
     if (h->kind == LINK_STEP && (h->stage < STAGE_WAITING || h->stage > STAGE_UPLOAD || h->steps > STEPS_MAX || h->step > h->steps))
         return err_set(e, ERR_PROTO, "the engine reports stage %u, step %u of %u", h->stage, h->step, h->steps);
     if (h->kind == LINK_OPENED && h->payload_bytes != sizeof(struct link_model))
         return err_set(e, ERR_PROTO, "the engine describes its model in %u bytes", h->payload_bytes);
+    if (h->kind == LINK_RANKS && h->payload_bytes != sizeof(struct link_ranks))
+        return err_set(e, ERR_PROTO, "the engine describes its ranks in %u bytes", h->payload_bytes);
+    if (h->kind == LINK_STEP && h->rank >= PLACE_RANKS_MAX) return err_set(e, ERR_PROTO, "the engine reports a rank %u", h->rank);
     return 0;
 }
 

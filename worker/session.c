@@ -86,11 +86,21 @@ static int say(struct worker *w, struct msg *m)
     return rc;
 }
 
+/* The devices of the engine, as HELLO and BEAT have them; their names are the child's. */
+static size_t ranks(const struct child *c, struct rank out[RANKS_MAX])
+{
+    for (uint32_t i = 0; i < c->model.n_ranks; i++)
+        out[i] = (struct rank){.device = str_of(c->model.rank[i].device), .parts = c->model.rank[i].parts, .used_bytes = c->loads.rank[i].used_bytes,
+                               .total_bytes = c->loads.rank[i].total_bytes, .busy_permille = c->loads.rank[i].busy_permille};
+    return c->model.n_ranks;
+}
+
 static void say_hello(struct worker *w, int64_t now)
 {
     struct session          *s = &w->session;
     const struct link_model *model = &w->child.model;
     struct held              held[LEASES_MAX];
+    struct rank              rank[RANKS_MAX];
     struct model_info        info = {.name = str_of(w->conf.model), .profile = str_of(model->profile), .steps = model->steps,
                                      .guidance = model->guidance};
     struct msg               m = {.kind = MSG_HELLO, .correlation = ++s->correlation};
@@ -100,7 +110,7 @@ static void say_hello(struct worker *w, int64_t now)
     m.hello = (struct hello){.role = ROLE_WORKER, .major = WIRE_MAJOR, .minor = WIRE_MINOR, .name = str_of(w->conf.name),
                              .version = str_of(ZFARM_VERSION), .device = str_of(model->device), .about = str_of(model->about),
                              .capacity = worker_capacity(w), .model = &info, .n_models = 1, .held = held,
-                             .max_batch = 1};
+                             .max_batch = 1, .rank = rank, .n_ranks = ranks(&w->child, rank)};
     memcpy(m.hello.instance, s->instance, sizeof s->instance);
     for (size_t i = 0; i < LEASES_MAX; i++)
         if (w->works.row[i].state != WORK_FREE) held[m.hello.n_held++] = (struct held){w->works.row[i].task, w->works.row[i].epoch};
@@ -121,13 +131,17 @@ static void say_beat(struct worker *w, int64_t now)
 {
     struct session *s = &w->session;
     struct progress row[LEASES_MAX];
+    struct rank     rank[RANKS_MAX];
     struct msg      m = {.kind = MSG_BEAT, .correlation = ++s->correlation};
 
-    m.beat = (struct beat){.seq = ++s->seq, .engine_restarts = w->child.n_restarts, .progress = row};
+    m.beat = (struct beat){.seq = ++s->seq, .engine_restarts = w->child.n_restarts, .progress = row, .rank = rank};
+    if (w->child.loads_new) m.beat.n_ranks = ranks(&w->child, rank);
     for (size_t i = 0; i < LEASES_MAX; i++)
         if (w->works.row[i].state != WORK_FREE) row[m.beat.n_progress++] = work_progress(&w->works.row[i], now);
     s->beat_sent_ms = now; /* also when it could not go: silence is then the broker's to explain */
-    if (say(w, &m) == 0) s->moved = false;
+    if (say(w, &m)) return;
+    s->moved = false;
+    if (m.beat.n_ranks) w->child.loads_new = false;
 }
 
 static void say_ready(struct worker *w)

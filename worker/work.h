@@ -3,7 +3,7 @@
  *   WAITING -> RUNNING -> WRITING (the device is free again) -> FINISHED (offered until RESULT_OK) or FAILED (said until FAILED_OK);
  *   a crash puts those it is blamed on into FAILED and the others back into WAITING.
  *
- * Invariants: W1 at most one row is RUNNING.  W2 a FINISHED row holds its bytes mapped.  W3 a row leaves by work_drop() only.
+ * Invariants: W1 as many rows are RUNNING as the engine takes at once: one, or place_tasks() of a group.  W2 a FINISHED row holds its bytes mapped.  W3 a row leaves by work_drop() only.
  * Pure but for the mapped bytes: no socket, no clock. */
 #ifndef WORKER_WORK_H
 #define WORKER_WORK_H

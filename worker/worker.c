@@ -1,7 +1,7 @@
 /* worker.c - decides: which lease the engine makes next, what a crash means, when to end.
- * Believes: the engine makes one task at a time and writes the one before meanwhile; the next one waits here, so the engine idles for a
- * fraction of a millisecond between two.
- * Invariants: R1 a row is RUNNING iff the child is BUSY with it, WRITING iff the child writes it (a forgotten one is being canceled).
+ * Believes: the engine makes one task at a time, or as many as its group of devices takes, and writes those before meanwhile; the next one
+ * waits here, so a device idles for a fraction of a millisecond between two.
+ * Invariants: R1 a row is RUNNING iff the child makes it, WRITING iff the child writes it (a forgotten one is being canceled).
  *             R2 capacity is 0 while no engine is up.  R3 what has left the device takes no slot: so one task is always at hand.
  * Not here: words to the broker (session.c), the process (child.c). */
 #include "worker/worker.h"
@@ -24,8 +24,7 @@
 
 uint32_t worker_capacity(const struct worker *w)
 {
-    bool up = w->child.state == CHILD_READY || w->child.state == CHILD_BUSY;
-
+    bool     up = w->child.state == CHILD_UP;
     uint32_t n = (uint32_t)w->conf.n_slots, n_past = 0;
 
     for (size_t i = 0; i < LEASES_MAX; i++) n_past += w->works.row[i].state >= WORK_WRITING;
@@ -39,21 +38,29 @@ void worker_end(struct worker *w, int code, const char *words)
     loop_stop(w->loop);
 }
 
-void worker_feed(struct worker *w, int64_t now_ms)
+/* This one to the engine. False: it cannot take any. */
+static bool feed(struct worker *w, struct work *k, int64_t now_ms)
 {
-    struct work *k = works_next(&w->works);
-    struct err   e = {0};
+    struct err e = {0};
 
-    if (!k || w->draining || w->child.state != CHILD_READY) return;
     if (k->width_px == 0) k->width_px = w->child.model.own_px; /* as the engine resolves it */
     if (k->height_px == 0) k->height_px = w->child.model.own_px;
     if (child_task(&w->child, k->task, k->epoch, buf_str(&k->item), (int64_t)k->width_px * k->height_px, now_ms, &e)) {
         log_warn("engine_task", "task=%" PRIu64 " why=\"%s\"", k->task, e.text); /* it is dying: it waits for the next one */
-        return;
+        return false;
     }
     k->state = WORK_RUNNING;
-    work_step(k, STAGE_TEXT, 0, k->steps, now_ms);
+    work_step(k, w->conf.place.n_image ? STAGE_WAITING : STAGE_TEXT, 0, k->steps, now_ms); /* a group says when a device begins with it */
     w->session.moved = true;
+    return true;
+}
+
+void worker_feed(struct worker *w, int64_t now_ms)
+{
+    struct work *k;
+
+    while (!w->draining && child_has_room(&w->child) && (k = works_next(&w->works)))
+        if (!feed(w, k, now_ms)) return;
 }
 
 void worker_forget(struct worker *w, struct work *k)
@@ -83,8 +90,8 @@ static void on_opened(void *ctx, int64_t now)
 {
     struct worker *w = ctx;
 
-    log_info("ready", "model=%s profile=%s about=\"%s\" restarts=%u", w->conf.model, w->child.model.profile, w->child.model.about,
-             w->child.n_restarts);
+    log_info("ready", "model=%s profile=%s about=\"%s\" devices=%d restarts=%u", w->conf.model, w->child.model.profile, w->child.model.about,
+             place_ranks(&w->conf.place), w->child.n_restarts);
     session_opened(w, now);
     worker_feed(w, now);
 }
@@ -182,15 +189,14 @@ static void on_died(void *ctx, const struct child_death *d, int64_t now)
 /* One step towards the end: give back what has not begun, give up what takes too long, go when nothing is left. */
 static void drain(struct worker *w, int64_t now)
 {
-    int64_t left = child_left_ms(&w->child);
-    bool    late = now >= w->drain_until_ms;
-    size_t  n_left = 0;
+    bool   late = now >= w->drain_until_ms;
+    size_t n_left = 0;
 
     give_back(w, "the worker is draining");
     for (size_t i = 0; i < LEASES_MAX; i++) {
         struct work *k = &w->works.row[i];
 
-        if (k->state == WORK_RUNNING && (late || left > w->drain_until_ms - now)) session_release(w, k, "the worker is draining");
+        if (k->state == WORK_RUNNING && (late || child_left_ms(&w->child, k->task) > w->drain_until_ms - now)) session_release(w, k, "the worker is draining");
         n_left += k->state != WORK_FREE;
     }
     if (n_left == 0 || now >= w->drain_until_ms + DRAIN_MORE_MS || (late && !session_is_up(w))) loop_stop(w->loop);

@@ -50,7 +50,7 @@ int worker_run(const struct worker_conf *conf, struct err *e);
 
 /* For session.c */
 uint32_t worker_capacity(const struct worker *w);
-void     worker_feed(struct worker *w, int64_t now_ms);               /* the next task to the engine, when it is free */
+void     worker_feed(struct worker *w, int64_t now_ms);               /* the next tasks to the engine, while it has room */
 void     worker_cancel(struct worker *w, struct work *k, int64_t now_ms);
 void     worker_forget(struct worker *w, struct work *k);             /* lease, result and all; stops it when it is running */
 void     worker_end(struct worker *w, int code, const char *words);   /* a reason to stop */

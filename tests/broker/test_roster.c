@@ -67,6 +67,33 @@ static void test_same_instance_is_same_worker(void **state)
     pure_close(&p);
 }
 
+/* HELLO names a worker's devices, each BEAT that has them brings their load. */
+static void test_ranks(void **state)
+{
+    char           name[16] = "cuda:0";
+    struct rank    rank[2] = {{.device = str_of(name), .parts = RANK_TEXT}, {.device = str_of("cuda:1"), .parts = RANK_IMAGE | RANK_VAE}};
+    struct hello   h = {.role = ROLE_WORKER, .name = str_of("group"), .capacity = 3, .rank = rank, .n_ranks = 2};
+    struct route   route = {.len = 2, .id = {9, 9}};
+    struct pure    p;
+    struct worker *w;
+
+    (void)state;
+    pure_open(&p);
+    w = roster_hello(&p.roster, &h, NULL, &route, 0);
+    assert_int_equal(w->n_ranks, 2);
+    rank[1].busy_permille = 700;
+    worker_ranks(w, rank, 2);
+    memset(name, 'x', sizeof name); /* what was said is kept, not where it stood */
+    assert_true(str_is(w->rank[0].device, "cuda:0"));
+    assert_int_equal(w->rank[1].busy_permille, 700);
+    worker_ranks(w, rank, 0); /* a beat without any */
+    assert_int_equal(w->n_ranks, 2);
+    h.n_ranks = 0; /* started anew, as one device */
+    roster_hello(&p.roster, &h, NULL, &route, 10);
+    assert_int_equal(w->n_ranks, 0);
+    pure_close(&p);
+}
+
 static void test_one_name_is_one_content(void **state)
 {
     struct pure       p;
@@ -179,7 +206,7 @@ static void test_mean_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_silence), cmocka_unit_test(test_cut_off), cmocka_unit_test(test_same_instance_is_same_worker), cmocka_unit_test(test_one_name_is_one_content), cmocka_unit_test(test_leases),
+        cmocka_unit_test(test_silence), cmocka_unit_test(test_cut_off), cmocka_unit_test(test_same_instance_is_same_worker), cmocka_unit_test(test_ranks), cmocka_unit_test(test_one_name_is_one_content), cmocka_unit_test(test_leases),
         cmocka_unit_test(test_why),     cmocka_unit_test(test_mean_time),
     };
 

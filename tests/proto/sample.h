@@ -129,6 +129,19 @@ static inline struct model_info *sample_models(struct sample *s, size_t *n)
     return m;
 }
 
+/* Nothing is drawn for them: what is drawn for the rest stays. */
+static inline struct rank *sample_ranks(struct sample *s, size_t *n)
+{
+    struct rank *r;
+
+    *n = s->many < RANKS_MAX ? s->many : RANKS_MAX;
+    r = arena_array(s->a, *n, sizeof *r);
+    for (size_t i = 0; i < *n; i++)
+        r[i] = (struct rank){.device = str_of(i ? "cuda:1" : "cpu"), .parts = (uint32_t)(1 + i % 7), .used_bytes = (i + 1) << 30,
+                             .total_bytes = 25769803776u, .busy_permille = (uint32_t)(999 - i)};
+    return r;
+}
+
 static inline struct progress *sample_progress(struct sample *s, size_t *n)
 {
     struct progress *g;
@@ -302,6 +315,7 @@ static inline void sample_lists(struct sample *s, struct msg *m)
             w.silent_ms = 5;
             w.why = w.about;
             w.max_batch = 4;
+            w.rank = sample_ranks(s, &w.n_ranks);
             w.model = sample_models(s, &w.n_models);
             w.progress = sample_progress(s, &w.n_progress);
             m->workers_ok.worker[i] = w;
@@ -332,6 +346,7 @@ static inline struct msg sample_msg(struct sample *s, enum msg_kind kind)
         m.hello.about = sample_text(s, 40);
         m.hello.capacity = sample_in(s, 1, 64);
         m.hello.max_batch = 4;
+        m.hello.rank = sample_ranks(s, &m.hello.n_ranks);
         sample_bytes(s, m.hello.instance, KEY_BYTES);
         m.hello.model = sample_models(s, &m.hello.n_models);
         m.hello.held = sample_held(s, &m.hello.n_held);
@@ -403,6 +418,7 @@ static inline struct msg sample_msg(struct sample *s, enum msg_kind kind)
         m.beat.seq = h.task;
         m.beat.engine_restarts = sample_in(s, 1, 99);
         m.beat.progress = sample_progress(s, &m.beat.n_progress);
+        m.beat.rank = sample_ranks(s, &m.beat.n_ranks);
         break;
     case MSG_BEAT_OK:
         m.beat_ok.seq = h.task;

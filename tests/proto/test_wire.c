@@ -80,10 +80,10 @@ static uint64_t tags_of(struct str body)
 }
 
 static const unsigned char n_fields[128] = {
-    [MSG_HELLO] = 12, [MSG_WELCOME] = 6, [MSG_ERROR] = 3, [MSG_GOAWAY] = 3, [MSG_SUBMIT] = 7, [MSG_SUBMIT_OK] = 3, [MSG_CANCEL] = 1,
+    [MSG_HELLO] = 13, [MSG_WELCOME] = 6, [MSG_ERROR] = 3, [MSG_GOAWAY] = 3, [MSG_SUBMIT] = 7, [MSG_SUBMIT_OK] = 3, [MSG_CANCEL] = 1,
     [MSG_CANCEL_OK] = 3, [MSG_JOBS] = 2, [MSG_JOBS_OK] = 1, [MSG_SHOW] = 3, [MSG_SHOW_OK] = 2, [MSG_EVENTS] = 5, [MSG_EVENTS_OK] = 5,
     [MSG_FETCH] = 5, [MSG_FETCH_OK] = 2, [MSG_COLLECTED] = 1, [MSG_COLLECTED_OK] = 1, [MSG_WORKERS_OK] = 1, [MSG_READY] = 1,
-    [MSG_LEASE] = 7, [MSG_BEAT] = 3, [MSG_BEAT_OK] = 3, [MSG_OFFER] = 9, [MSG_OFFER_OK] = 4, [MSG_RESULT_OK] = 2, [MSG_FAILED] = 4,
+    [MSG_LEASE] = 7, [MSG_BEAT] = 4, [MSG_BEAT_OK] = 3, [MSG_OFFER] = 9, [MSG_OFFER_OK] = 4, [MSG_RESULT_OK] = 2, [MSG_FAILED] = 4,
     [MSG_FAILED_OK] = 2, [MSG_RELEASE] = 3, [MSG_CHUNK] = 5, [MSG_CREDIT] = 2, [MSG_CONTROL] = 6, [MSG_CONTROL_OK] = 1,
     [MSG_LEASES] = 1, [MSG_OFFERS] = 1, [MSG_OFFERS_OK] = 1};
 
@@ -323,6 +323,14 @@ static void bounds(void **state)
     REFUSED(MSG_SUBMIT, m.submit.deadline_ms = DEADLINE_MAX_MS + 1, "deadline");
     REFUSED(MSG_BEAT_OK, m.beat_ok.n_recall = CANCELS_MAX + 1, "leases");
     REFUSED(MSG_CONTROL, (m.control.verb = CONTROL_PAUSE, m.control.client = str_of("a\nb")), "control byte");
+    REFUSED(MSG_HELLO, m.hello.n_ranks = RANKS_MAX + 1, "17 ranks");
+    REFUSED(MSG_HELLO, m.hello.rank[0].parts = 8, "a rank's parts 8");
+    REFUSED(MSG_HELLO, m.hello.rank[0].device.len = 0, "a rank has no device");
+    REFUSED(MSG_HELLO, m.hello.rank[0].device = str_of("a name too long for it"), "a rank's device");
+    REFUSED(MSG_BEAT, m.beat.rank[0].busy_permille = 1001, "permille of work 1001");
+    REFUSED(MSG_BEAT, m.beat.rank[0].device = str_of("a\x1b[2J"), "control byte");
+    REFUSED(MSG_WORKERS_OK, m.workers_ok.worker[0].rank[0].parts = 0, "a rank's parts 0");
+    REFUSED(MSG_WORKERS_OK, m.workers_ok.worker[0].rank[0].total_bytes = RANK_MEMORY_BYTES + 1, "a rank's memory");
     REFUSED(MSG_HELLO, m.hello.role = (enum role)3, "role 3");
     REFUSED(MSG_HELLO, m.hello.role = ROLE_CLIENT, "a client has no");
     REFUSED(MSG_HELLO, m.hello.capacity = 65, "capacity 65");
@@ -459,8 +467,10 @@ static void golden_older(void **state)
         if (back.kind == MSG_SUBMIT) assert_int_equal(back.submit.deadline_ms, 0);
         if (back.kind == MSG_EVENTS_OK) assert_int_equal(back.events_ok.job.job_class, n < 4 ? CLASS_NORMAL : CLASS_INTERACTIVE);
         if (back.kind == MSG_LEASE) assert_int_equal(back.lease.batch, 0);
+        if (back.kind == MSG_HELLO) assert_int_equal(back.hello.n_ranks, 0);
+        if (back.kind == MSG_BEAT) assert_int_equal(back.beat.n_ranks, 0);
     }
-    assert_true(n >= 12);
+    assert_true(n >= 17);
     fclose(f);
 }
 

@@ -38,6 +38,9 @@ struct fake { /* the broker */
     struct progress progress[LEASES_MAX]; /* in the last beat with any */
     size_t        n_progress;
     int64_t       patience_ms, drain_ms; /* of the worker: what it gives the engine; set before start_worker() */
+    const char   *place;                 /* likewise; "": none */
+    struct rank   rank[RANKS_MAX];       /* in the last beat with any; without their names */
+    size_t        n_ranks;
 };
 
 static int run_worker(char **argv)
@@ -50,6 +53,12 @@ static int run_worker(char **argv)
     c.broker = argv[2];
     snprintf(c.name, sizeof c.name, "test");
     if (worker_conf_model(&c, argv[3], &e)) return 2;
+    if (*argv[6]) {
+        struct place p;
+
+        if (place_parse(&p, argv[6], &e)) return 2;
+        worker_conf_placed(&c, &p);
+    }
     c.watch = (struct watch){.load_ms = WAIT_MS, .first_ms = strtol(argv[4], NULL, 10), .floor_ms = strtol(argv[4], NULL, 10), .kill_ms = 300, .backoff_ms = 50,
                              .backoff_max_ms = 400, .drain_ms = strtol(argv[5], NULL, 10)};
     c.log_level = getenv("ZFARM_TEST_LOG") ? LOG_DEBUG : LOG_NONE;
@@ -61,7 +70,7 @@ static int run_worker(char **argv)
 static void start_worker(struct fake *f, const char *model)
 {
     char  patience[24], drain[24];
-    char *argv[] = {(char *)(uintptr_t)"test", (char *)(uintptr_t)"--worker", f->endpoint, (char *)(uintptr_t)model, patience, drain, NULL};
+    char *argv[] = {(char *)(uintptr_t)"test", (char *)(uintptr_t)"--worker", f->endpoint, (char *)(uintptr_t)model, patience, drain, (char *)(uintptr_t)f->place, NULL};
 
     snprintf(patience, sizeof patience, "%lld", (long long)f->patience_ms);
     snprintf(drain, sizeof drain, "%lld", (long long)f->drain_ms);
@@ -97,6 +106,7 @@ static int setup(void **state)
     arena_init(&f->arena, "fake", 8 * MSG_ARENA_BYTES);
     listen_again(f);
     f->patience_ms = f->drain_ms = WAIT_MS;
+    f->place = "";
     *state = f;
     return 0;
 }
@@ -134,6 +144,10 @@ static void hear_beat(struct fake *f, const struct msg *m)
     f->restarts = m->beat.engine_restarts;
     f->n_progress = m->beat.n_progress;
     memcpy(f->progress, m->beat.progress, m->beat.n_progress * sizeof *f->progress);
+    if (m->beat.n_ranks) {
+        f->n_ranks = m->beat.n_ranks;
+        memcpy(f->rank, m->beat.rank, m->beat.n_ranks * sizeof *f->rank);
+    }
     assert_true(rc == 0 || rc == ERR_NOTFOUND); /* one that drains may be gone right after its beat */
 }
 

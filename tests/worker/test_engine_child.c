@@ -32,7 +32,7 @@ static char  payload[LINK_PAYLOAD_MAX];
 static void start(const char *model, const char *precision)
 {
     char *argv[] = {(char *)(uintptr_t)"test", (char *)(uintptr_t)ENGINE_CHILD_ARG, (char *)(uintptr_t)model, (char *)(uintptr_t)"cpu",
-                    (char *)(uintptr_t)precision, (char *)(uintptr_t)"2", (char *)(uintptr_t)"warn", "", "", "", "", "", "", NULL};
+                    (char *)(uintptr_t)precision, (char *)(uintptr_t)"2", (char *)(uintptr_t)"warn", "", "", "", "", "", "", "", NULL};
     posix_spawn_file_actions_t a;
     int                        pair[2];
 

@@ -331,6 +331,6 @@ int main(int argc, char **argv)
     };
 
     if (engine_child_is(argc, argv)) return engine_child_main(argc, argv);
-    if (argc == 6 && !strcmp(argv[1], "--worker")) return run_worker(argv);
+    if (argc == 7 && !strcmp(argv[1], "--worker")) return run_worker(argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
