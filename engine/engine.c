@@ -1,7 +1,7 @@
 /* engine.c - see engine.h. Opens and checks everything before the first request; plans work space by a measuring pass; runs the stages.
  * Invariants: E1 the scratch stack is empty between calls.  E2 every file was as long as when it was opened, checked before each call.
  *             E3 the digest covers configs, tokenizer and tensor headers of all parts, whichever parts this engine runs.
- * Not here: guidance and Euler steps (denoise.c), the networks (qwen3.c, dit.c, vae.c). */
+ * Not here: prompts (encode.c), guidance and Euler steps (denoise.c), the networks (qwen3.c, dit.c, vae.c), other engines (split.c). */
 #include "engine/engine.h"
 
 #include <assert.h>
@@ -20,11 +20,8 @@
 #include "engine/made.h"
 #include "engine/noise.h"
 #include "engine/profile.h"
-#include "engine/prompt.h"
-#include "engine/qwen3.h"
 #include "engine/schedule.h"
 #include "engine/stamps.h"
-#include "engine/tokenizer.h"
 #include "engine/weights.h"
 #include "kernels/ops.h"
 
@@ -80,10 +77,12 @@ static int open_parts(struct engine *g, struct progress *p, struct err *e)
             return rc;
         g->text = g->home.q;
     }
-    if (g->parts & ENGINE_IMAGE) {
+    if (g->parts & ENGINE_DIT) {
         tell(p, "transformer");
         g->d->expand = g->plan.widen_dit;
         if ((rc = dit_open(&g->dit, &g->model.conf.dit, g->model.dit, g->d, e))) return rc;
+    }
+    if (g->parts & ENGINE_VAE) {
         tell(p, "vae");
         if ((rc = vae_open(&g->vae, &g->model.conf.vae, g->model.vae, g->d, e))) return rc;
     }
@@ -94,8 +93,8 @@ static int open_parts(struct engine *g, struct progress *p, struct err *e)
 int engine_open_parts(struct engine *g, const struct engine_opts *o, struct err *e)
 {
     struct progress p = {.o = o};
-    struct weights *part[] = {g->parts & ENGINE_TEXT ? g->model.text : NULL, g->parts & ENGINE_IMAGE ? g->model.dit : NULL,
-                            g->parts & ENGINE_IMAGE ? g->model.vae : NULL};
+    struct weights *part[] = {g->parts & ENGINE_TEXT ? g->model.text : NULL, g->parts & ENGINE_DIT ? g->model.dit : NULL,
+                            g->parts & ENGINE_VAE ? g->model.vae : NULL};
     bool            copies = g->d->joins_weights;
     int             rc;
 
@@ -150,7 +149,7 @@ static int check_opts(const struct engine_opts *o, struct err *e)
     return 0;
 }
 
-int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
+int engine_open_bare(struct engine **out, const struct engine_opts *o, struct err *e)
 {
     struct engine  *g = NULL;
     struct progress files = {.o = o};
@@ -164,16 +163,29 @@ int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
     sha256_init(&digest);
     tell(&files, "files");
     rc = o->made ? made_model(&g->model, o->made, e) : model_open(&g->model, o, &digest, e);
-    if (rc) goto done;
-    profile_of(&g->model.conf, &g->profile);
-    sha256_take(&digest, g->profile.digest);
-    if ((rc = open_device(g, o, e)) || (rc = engine_fit(g, o, e)) || (rc = engine_open_parts(g, o, e))) goto done;
+    if (!rc) {
+        profile_of(&g->model.conf, &g->profile);
+        sha256_take(&digest, g->profile.digest);
+        rc = open_device(g, o, e);
+    }
+    if (rc) engine_free(g);
+    else *out = g;
+    return rc;
+}
+
+int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
+{
+    struct engine *g = NULL;
+    int            rc = engine_open_bare(&g, o, e);
+
+    if (rc) return rc;
+    if ((rc = engine_fit(g, o, e)) || (rc = engine_open_parts(g, o, e))) {
+        engine_free(g);
+        return rc;
+    }
     describe(g);
     *out = g;
-    g = NULL;
-done:
-    engine_free(g);
-    return rc;
+    return 0;
 }
 
 int engine_gpus(void)
@@ -199,8 +211,7 @@ const struct engine_profile *engine_profile(const struct engine *g)
 
 /* ---- work space ---- */
 
-/* Grows only: the same addresses for the same request. */
-static int reserve(struct engine *g, size_t bytes, struct err *e)
+int engine_reserve(struct engine *g, size_t bytes, struct err *e)
 {
     int rc = engine_fits(g, bytes, e);
     return rc || bytes <= g->d->scratch.cap ? rc : dev_scratch_reserve(g->d, bytes, e);
@@ -251,7 +262,7 @@ static struct tensor new_latent(struct dev *d, const int dim[3])
     return dev_new3(d, DTYPE_F32, dim[0], dim[1], dim[2]);
 }
 
-static struct tensor caption_shape(const struct engine *g, int64_t n)
+struct tensor engine_caption_shape(const struct engine *g, int64_t n)
 {
     return (struct tensor){
         .type = g->d->act_type, .rank = 2, .dim = {n, g->model.conf.dit.dim}, .pitch = g->model.conf.dit.dim, .dev = g->d};
@@ -267,7 +278,7 @@ int engine_measure_denoise(struct engine *g, const struct gen *gen, int64_t n_po
     dit_rope_shape(g->dit, dim[1] / patch, dim[2] / patch, n_pos, &pos);
     dit_rope_shape(g->dit, dim[1] / patch, dim[2] / patch, n_neg, &neg);
     dev_measure_begin(g->d);
-    struct tensor  cap_pos = caption_shape(g, pos.n_cap_padded), cap_neg = caption_shape(g, neg.n_cap_padded);
+    struct tensor  cap_pos = engine_caption_shape(g, pos.n_cap_padded), cap_neg = engine_caption_shape(g, neg.n_cap_padded);
     struct tensor  z = new_latent(g->d, dim);
     struct denoise n = {g->dit, gen, NULL, NULL, {&cap_pos, &pos}, {&cap_neg, &neg}}; /* times are not read while measuring */
     (void)denoise_run(&n, &z, NULL, NULL); /* measuring: nothing can fail but the size itself, which measure_end tells */
@@ -299,142 +310,10 @@ int engine_check(const struct engine *cg, const struct gen *gen, struct err *e)
         return rc;
     if ((int64_t)gen->width_px * gen->height_px > PNG_PIXELS_MAX_PX)
         return err_set(e, ERR_LIMIT, "%d x %d pixels: at most %u in all", gen->width_px, gen->height_px, PNG_PIXELS_MAX_PX);
-    if (!(g->parts & ENGINE_IMAGE)) return 0;
     latent_dim(g, gen, dim);
-    if ((rc = engine_measure_decode(g, dim, &bytes, e)) || (rc = engine_fits(g, bytes, e))) return rc;
-    if ((rc = engine_measure_denoise(g, gen, g->profile.tokens_max, g->profile.tokens_max, &bytes, e)) || (rc = engine_fits(g, bytes, e)))
+    if (g->vae && ((rc = engine_measure_decode(g, dim, &bytes, e)) || (rc = engine_fits(g, bytes, e)))) return rc;
+    if (g->dit && ((rc = engine_measure_denoise(g, gen, g->profile.tokens_max, g->profile.tokens_max, &bytes, e)) || (rc = engine_fits(g, bytes, e))))
         return rc;
-    return 0;
-}
-
-/* ---- encode ---- */
-
-/* ids -> p->raw and, with the image part, p->caption. While measuring only the work space is taken. */
-static int run_text(struct engine *g, const int32_t *ids, struct embed *p, const struct dit_rope *r, bool *finite)
-{
-    struct dev   *d = g->d;
-    struct tensor h = dev_new2(d, d->act_type, p->n_tok, p->n_feat), raw = dev_new2(d, DTYPE_F32, p->n_tok, p->n_feat);
-
-    dev_stamp(d, STAMP_TEXT);
-    qwen3_run(g->text, ids, p->n_tok, &h);
-    dev_stamp(d, STAMP_CAPTION);
-    if (p->has_caption) dit_caption(g->dit, &h, r, &p->caption);
-    dev_stamp(d, STAMP_CAPTION_END);
-    op_copy(d, &raw, &h);
-    *finite = op_all_finite(d, &raw);
-    if (d->measuring) return 0;
-    return dev_get(d, &raw, p->raw, (size_t)tensor_count(&raw) * sizeof(float), NULL); /* a failure stays in the device */
-}
-
-int engine_measure_text(struct engine *g, int64_t n, size_t *bytes, struct err *e)
-{
-    struct embed    p = {.n_tok = n, .n_feat = g->model.conf.text.hidden, .has_caption = g->dit != NULL};
-    struct dit_rope r = {0};
-    bool            finite;
-
-    if (p.has_caption) {
-        dit_rope_shape(g->dit, 0, 0, n, &r);
-        p.caption = caption_shape(g, r.n_cap_padded);
-    }
-    dev_measure_begin(g->d);
-    (void)run_text(g, NULL, &p, &r, &finite);
-    return dev_measure_end(g->d, bytes, e);
-}
-
-/* run_text() with the encoder brought home for it. The work space is reserved. */
-static int run_text_at_home(struct engine *g, const int32_t *ids, struct embed *p, const struct dit_rope *r, bool *finite, struct err *e)
-{
-    struct qwen3 *shapes = g->text, *here = NULL;
-    int           rc = text_home_enter(&g->home, &here, e), got = 0;
-
-    if (!rc) {
-        g->text = here;
-        got = run_text(g, ids, p, r, finite);
-        g->text = shapes;
-        dev_reset(g->d, 0);
-        rc = dev_sync(g->d, e);
-    }
-    text_home_leave(&g->home, here);
-    return rc || !got ? rc : err_set(e, ERR_DEVICE, "%s: a prompt's embedding could not be read back", g->d->name);
-}
-
-/* A text encoder that lodges finds a work space of its own size, and leaves none: the other stages' may be as large. */
-static int reserve_text(struct engine *g, size_t bytes, struct err *e)
-{
-    int rc;
-
-    if (!text_home_bytes(&g->home)) return reserve(g, bytes, e);
-    dev_trim(g->d);
-    bytes += text_home_bytes(&g->home);
-    rc = engine_fits(g, bytes > PLAN_SPARE_BYTES ? bytes - PLAN_SPARE_BYTES : 0, e);
-    return rc ? rc : dev_scratch_reserve(g->d, bytes, e);
-}
-
-static int make_embed(struct engine *g, const int32_t *ids, size_t n, const uint8_t *key, struct embed **out, struct err *e)
-{
-    struct embed   *p = calloc(1, sizeof *p);
-    const struct dit_rope *r = NULL;
-    size_t          bytes = 0;
-    bool            finite = true;
-    int             rc = 0;
-
-    if (!p) return err_set(e, ERR_NOMEM, "no memory for a prompt");
-    *p = (struct embed){.n_refs = 1, .d = g->d, .n_tok = (int64_t)n, .n_feat = g->model.conf.text.hidden, .has_caption = g->dit != NULL};
-    memcpy(p->key, key, SHA256_BYTES);
-    if (!(p->raw = calloc(n * (size_t)p->n_feat, sizeof *p->raw))) {
-        rc = err_set(e, ERR_NOMEM, "no memory for a prompt of %zu ids", n);
-        goto done;
-    }
-    if (p->has_caption) {
-        if ((rc = dit_rope_open(g->dit, 0, 0, p->n_tok, &r, e))) goto done;
-        if ((rc = dev_alloc(g->d, g->d->act_type, 2, (int64_t[]){r->n_cap_padded, g->model.conf.dit.dim}, &p->caption, e))) goto done;
-    }
-    if ((rc = engine_measure_text(g, p->n_tok, &bytes, e)) || (rc = reserve_text(g, bytes, e)) ||
-        (rc = run_text_at_home(g, ids, p, r, &finite, e)))
-        goto done;
-    if (!finite) {
-        rc = err_set(e, ERR_NAN, "the prompt's embedding is not finite: the text encoder's weights are out of range");
-        goto done;
-    }
-    *out = p;
-    p = NULL;
-done:
-    if (g->dit) dit_rope_close(g->dit, r);
-    embed_free(p);
-    return rc;
-}
-
-int engine_encode(struct engine *g, struct str prompt, struct embed **out, struct err *e)
-{
-    int32_t       ids[PROMPT_TOKENS_MAX];
-    uint8_t       key[SHA256_BYTES];
-    size_t        n = 0;
-    struct embed *p;
-    int           rc, n_tries = 0;
-
-    if (!g->text) return err_set(e, ERR_STATE, "this engine runs without the text encoder");
-    if ((rc = prompt_ids(g->model.tokenizer, prompt, ids, PROMPT_TOKENS_MAX, &n, e))) return rc;
-    sha256_of(ids, n * sizeof *ids, key);
-    if (!(p = cache_take(&g->cache, key))) {
-        if ((rc = weights_check(g->model.text, e)) || (g->dit && (rc = weights_check(g->model.dit, e)))) /* E2 */
-            return rc;
-        do rc = make_embed(g, ids, n, key, &p, e);
-        while (engine_retry(g, rc, &n_tries, e));
-        if (rc) return rc;
-        cache_put(&g->cache, p);
-    }
-    *out = p;
-    return 0;
-}
-
-int embed_get(const struct embed *p, int64_t *n_tok, int64_t *n_feat, float *out, int64_t cap, struct err *e)
-{
-    *n_tok = p->n_tok;
-    *n_feat = p->n_feat;
-    if (!out) return 0;
-    if (cap < p->n_tok * p->n_feat)
-        return err_set(e, ERR_LIMIT, "room for %" PRId64 " values, the embedding has %" PRId64, cap, p->n_tok * p->n_feat);
-    memcpy(out, p->raw, (size_t)(p->n_tok * p->n_feat) * sizeof *out);
     return 0;
 }
 
@@ -500,7 +379,7 @@ static int denoise(struct engine *g, const struct embed *pos, const struct embed
         goto done;
     if ((rc = dit_rope_open(g->dit, n_h, n_w, pos->n_tok, &pos_rope, e))) goto done;
     if (neg && (rc = dit_rope_open(g->dit, n_h, n_w, neg->n_tok, &neg_rope, e))) goto done;
-    if ((rc = engine_measure_denoise(g, gen, pos->n_tok, neg ? neg->n_tok : pos->n_tok, &bytes, e)) || (rc = reserve(g, bytes, e))) goto done;
+    if ((rc = engine_measure_denoise(g, gen, pos->n_tok, neg ? neg->n_tok : pos->n_tok, &bytes, e)) || (rc = engine_reserve(g, bytes, e))) goto done;
     struct denoise n = {g->dit, gen, sigma, t, {&pos->caption, pos_rope}, {neg ? &neg->caption : NULL, neg_rope}};
     g->n_passes = gen->n_steps < ENGINE_PASSES_TIMED ? gen->n_steps : ENGINE_PASSES_TIMED;
     if ((rc = run_passes(g, &n, z, h, e))) goto done;
@@ -556,7 +435,7 @@ static int decode(struct engine *g, const struct latent *l, struct image *out, s
     int      rc;
 
     if (!g->vae) return err_set(e, ERR_STATE, "this engine runs without the VAE");
-    if ((rc = weights_check(g->model.vae, e)) || (rc = engine_measure_decode(g, l->dim, &bytes, e)) || (rc = reserve(g, bytes, e))) /* E2 */
+    if ((rc = weights_check(g->model.vae, e)) || (rc = engine_measure_decode(g, l->dim, &bytes, e)) || (rc = engine_reserve(g, bytes, e))) /* E2 */
         return rc;
     struct tensor z = new_latent(g->d, l->dim), pixels = new_rgb(g, l->dim);
     size_t        n = (size_t)tensor_count(&pixels);
@@ -590,7 +469,15 @@ int engine_decode(struct engine *g, const struct latent *l, struct image *out, s
     return rc;
 }
 
-/* ---- times ---- */
+/* ---- times and memory ---- */
+
+void engine_memory(const struct engine *g, struct engine_memory *out)
+{
+    struct dev_memory m;
+
+    dev_memory(g->d, &m);
+    *out = (struct engine_memory){m.used_bytes, m.total_bytes};
+}
 
 void engine_times(const struct engine *g, struct engine_times *out)
 {

@@ -6,6 +6,8 @@
  *   engine_decode(g, z, &img, &e);                              RGB8
  *   latent_free(z); embed_free(pos); engine_free(g);
  *
+ * Or with text encoder, transformer and VAE on several devices: "split", below.
+ *
  * A result is a pure function of (model files, prompt, negative, gen) on one device class: not of threads, order or history.
  * Errors are sentences; after ERR_DEVICE the process should end. One thread uses an engine at a time.
  * Not here: sockets, jobs, PNG, files of results. */
@@ -114,6 +116,42 @@ void latent_free(struct latent *z);
 int  engine_decode(struct engine *g, const struct latent *z, struct image *out, struct err *e); /* image_free */
 
 void engine_times(const struct engine *g, struct engine_times *out);
+
+struct engine_memory {
+    size_t used_bytes, total_bytes; /* dev_memory() of the device, now */
+};
+
+/* On the engine's thread, as everything else; cheap enough for once a second. */
+void engine_memory(const struct engine *g, struct engine_memory *out);
+
+/* ---- split: several engines of one process run the parts of one model, each on a thread of its own ----
+ *
+ *   engine_link(g, n, 30000, &e);                            all of them, open, before their threads begin
+ *   text's thread:   engine_encode(text, prompt, &p, &e); engine_send(text, p, ticket, ENGINE_POS, &e); embed_free(p);
+ *   image's thread:  engine_recv(image, ticket, ENGINE_POS, &p, &e); engine_drop(image, ticket); engine_denoise(image, p, ...);
+ *                    engine_send_latent(image, z, ticket, &e);
+ *   VAE's thread:    engine_recv_latent(vae, ticket, &z, &e); engine_drop(vae, ticket); engine_decode(vae, z, &img, &e);
+ *   engine_unlink(g, n);                                     their threads are gone; the engines are not
+ *
+ * Which engine takes what was sent is settled when it is received: a sender waits for nobody. What is sent is the sender's F32 values, so on one
+ * device class the bytes of the picture are those of a single engine. A caption is made where it is received, and remembered there by its prompt.
+ * ERR_DEVICE from any of these calls: the link is down for all, and the process should end. */
+
+enum engine_side { ENGINE_POS, ENGINE_NEG }; /* the prompt, the negative prompt */
+
+/* deadline_ms: for meeting, and for every transfer. ERR_CONFLICT: the engines have different models. */
+int  engine_link(struct engine *const *g, int n, int64_t deadline_ms, struct err *e);
+void engine_unlink(struct engine *const *g, int n);
+const char *engine_link_about(const struct engine *g); /* "memory", "NCCL 2.28.9", "host copies"; "" when not linked */
+/* From any thread: all that wait in these calls are let go with ERR_DEVICE. Nothing when not linked. */
+void engine_link_fail(struct engine *g, const char *words);
+/* ticket: a number that no other request of the process has. Waits only while too much that was sent is not yet received. */
+int  engine_send(struct engine *g, const struct embed *p, uint64_t ticket, enum engine_side side, struct err *e);
+int  engine_recv(struct engine *g, uint64_t ticket, enum engine_side side, struct embed **out, struct err *e); /* waits for it; embed_free */
+int  engine_send_latent(struct engine *g, const struct latent *z, uint64_t ticket, struct err *e);
+int  engine_recv_latent(struct engine *g, uint64_t ticket, struct latent **out, struct err *e);
+/* Whatever was sent with this ticket is forgotten, received or not; from any thread, unless one is receiving it. */
+void engine_drop(struct engine *g, uint64_t ticket);
 
 /* ---- sizes, without loading: what a placement asks before it is made ---- */
 

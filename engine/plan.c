@@ -1,6 +1,7 @@
 /* plan.c - see plan.h. Believes: what was measured is what will be used. */
 #include "engine/plan.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 
 #define LODGING_BYTES ((size_t)4096) /* alignment of a lodge in the scratch, generously */
@@ -73,15 +74,36 @@ const char *plan_word(const struct plan *p, const struct plan_needs *n)
     return p->widen_text ? "all resident, widened" : p->widen_dit ? "all resident, text encoder widened per use" : "all resident, blocks widened per use";
 }
 
+struct pen { /* room that is left of a text */
+    char  *at;
+    size_t cap;
+};
+
+static void __attribute__((format(printf, 2, 3))) put(struct pen *p, const char *fmt, ...)
+{
+    va_list args;
+    int     n;
+
+    va_start(args, fmt);
+    n = vsnprintf(p->at, p->cap, fmt, args);
+    va_end(args);
+    if (n < 0 || (size_t)n >= p->cap) n = p->cap ? (int)p->cap - 1 : 0;
+    p->at += n;
+    p->cap -= (size_t)n;
+}
+
 const char *plan_about(const struct plan *p, const struct plan_needs *n, char *text, size_t cap)
 {
     static const char *const stay[] = {"resident", "parked in host memory between prompts", "read again for each prompt"};
     const char              *how = n->has_blocks ? "widened per use" : "as stored";
 
-    snprintf(text, cap, "%.2f of %.2f GiB: transformer %.2f (%s), text encoder %.2f (%s, %s), vae %.2f, work space %.2f at %dx%d, kernels %.2f; %s",
-             gib(p->weights_bytes + p->work_bytes + PLAN_KERNELS_BYTES), gib(p->budget_bytes), gib(n->dit[p->widen_dit]),
-             p->widen_dit ? "widened" : how, gib(p->text_bytes), p->widen_text ? "widened" : how, stay[p->text], gib(n->vae), gib(p->work_bytes),
-             n->width_px, n->height_px, gib(PLAN_KERNELS_BYTES),
-             p->text == PLAN_RESIDENT && p->widen_dit == n->has_blocks && p->widen_text == n->has_blocks ? "the fastest way" : "faster ways do not fit");
+    struct pen               pen = {text, cap};
+
+    put(&pen, "%.2f of %.2f GiB: ", gib(p->weights_bytes + p->work_bytes + PLAN_KERNELS_BYTES), gib(p->budget_bytes));
+    if (n->dit[0]) put(&pen, "transformer %.2f (%s), ", gib(n->dit[p->widen_dit]), p->widen_dit ? "widened" : how);
+    if (n->text[0]) put(&pen, "text encoder %.2f (%s, %s), ", gib(p->text_bytes), p->widen_text ? "widened" : how, stay[p->text]);
+    if (n->vae) put(&pen, "vae %.2f, ", gib(n->vae));
+    put(&pen, "work space %.2f at %dx%d, kernels %.2f; %s", gib(p->work_bytes), n->width_px, n->height_px, gib(PLAN_KERNELS_BYTES),
+        p->text == PLAN_RESIDENT && p->widen_dit == n->has_blocks && p->widen_text == n->has_blocks ? "the fastest way" : "faster ways do not fit");
     return text;
 }

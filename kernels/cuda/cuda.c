@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <cuda_runtime_api.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,17 +34,48 @@ void cuda_enter(struct dev *d)
     if (rc != cudaSuccess) dev_fail(d, ERR_DEVICE, "%s: %s", d->name, cudaGetErrorString(rc));
 }
 
+/* Of all devices: see ports.c. */
+static pthread_mutex_t memory_mtx = PTHREAD_MUTEX_INITIALIZER;
+
+void cuda_memory_lock(void)
+{
+    pthread_mutex_lock(&memory_mtx);
+}
+
+void cuda_memory_unlock(void)
+{
+    pthread_mutex_unlock(&memory_mtx);
+}
+
+static void *try_take(size_t bytes)
+{
+    void *at = NULL;
+
+    cuda_memory_lock();
+    if (cudaMalloc(&at, bytes) != cudaSuccess) {
+        cudaGetLastError(); /* a refused allocation is an answer, not a state */
+        at = NULL;
+    }
+    cuda_memory_unlock();
+    return at;
+}
+
+static void release(void *at)
+{
+    cuda_memory_lock();
+    cudaFree(at); /* waits for its readers */
+    cuda_memory_unlock();
+}
+
 static void *take(struct dev *d, size_t bytes)
 {
     void *at = NULL;
 
-    if (cudaSetDevice(d->ordinal) == cudaSuccess && cudaMalloc(&at, bytes) == cudaSuccess) return at;
-    cudaGetLastError(); /* a refused allocation is an answer, not a state */
+    if (cudaSetDevice(d->ordinal) == cudaSuccess && (at = try_take(bytes))) return at;
+    cudaGetLastError();
     if (cuda_of(d)->recording) return NULL;
     cuda_forget(d); /* records can be made again */
-    if (cudaMalloc(&at, bytes) == cudaSuccess) return at;
-    cudaGetLastError();
-    return NULL;
+    return try_take(bytes);
 }
 
 /* Ordered weights whose originals lie in these bytes are no longer true; bytes SIZE_MAX: all. */
@@ -55,7 +87,7 @@ static void forget(struct cuda *c, const void *from, size_t bytes)
         struct cuda_ordered *o = &c->ordered.at[i];
 
         if ((uintptr_t)o->key - (uintptr_t)from < bytes) {
-            if (o->at != o->key) cudaFree(o->at); /* waits for its readers */
+            if (o->at != o->key) release(o->at);
         } else {
             c->ordered.at[kept++] = *o;
         }
@@ -68,7 +100,7 @@ static void give(struct dev *d, void *at, size_t bytes)
     cuda_enter(d);
     forget(cuda_of(d), at, bytes);
     cudaStreamSynchronize(cuda_stream(d));
-    cudaFree(at);
+    release(at);
 }
 
 static int put(struct dev *d, void *to, const void *host, size_t bytes, struct err *e)
@@ -144,7 +176,7 @@ void *cuda_space(struct dev *d, enum cuda_slot slot, size_t bytes)
         return NULL;
     }
     cuda_forget(d); /* records have the old address */
-    if (c->space[slot].at) cudaFree(c->space[slot].at); /* waits for its readers */
+    if (c->space[slot].at) release(c->space[slot].at);
     c->space[slot].bytes = 0;
     c->space[slot].at = take(d, bytes);
     if (c->space[slot].at) c->space[slot].bytes = bytes;
@@ -176,7 +208,7 @@ static void trim(struct dev *d)
     cudaStreamSynchronize(c->stream);
     cuda_expand_fence(d);
     for (int i = 0; i < SLOT_COUNT; i++) {
-        cudaFree(c->space[i].at);
+        release(c->space[i].at);
         c->space[i].at = NULL;
         c->space[i].bytes = 0;
     }

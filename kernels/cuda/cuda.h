@@ -3,9 +3,11 @@
 #define KERNELS_CUDA_CUDA_H
 
 #include "kernels/dev.h"
+#include "kernels/link.h"
 #include "kernels/ops.h"
 
 const struct ops *ops_cuda(void); /* NULL when this build has no CUDA */
+const struct link_room *link_room_cuda(void); /* ports.c; NULL when this build has no CUDA */
 int cuda_gpus(void);
 /* d->name and d->ordinal are set. ERR_DEVICE with a sentence: no CUDA in this build, no driver or one too old, no such GPU, a GPU too old. */
 int cuda_open(struct dev *d, const struct dev_opts *o, struct err *e);

@@ -94,6 +94,9 @@ static inline int64_t cuda_pitch(const struct tensor *t)
 bool cuda_has_code(void);
 /* The calling thread works with this device from here on. */
 void cuda_enter(struct dev *d);
+/* Around cudaMalloc and cudaFree of any device, and around what must not meet them (ports.c). */
+void cuda_memory_lock(void);
+void cuda_memory_unlock(void);
 /* At least `bytes` that belong to a slot until its next use; NULL after a sticky ERR_NOMEM. */
 void *cuda_space(struct dev *d, enum cuda_slot slot, size_t bytes);
 /* [n,c] floats of one type to another; asynchronous. */

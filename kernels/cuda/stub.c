@@ -8,6 +8,11 @@ const struct ops *ops_cuda(void)
     return NULL;
 }
 
+const struct link_room *link_room_cuda(void)
+{
+    return NULL;
+}
+
 int cuda_gpus(void)
 {
     return 0;
