@@ -1,5 +1,7 @@
-/* bench_engine.c - milliseconds of each stage on a model folder: open, encode, each pass, decode; and memory. Measures, never fails a test.
- * usage: bench_engine MODEL_DIR [WIDTHxHEIGHT] [STEPS] [THREADS] [auto|f32|bf16] [DEVICE] */
+/* bench_engine.c - milliseconds of each stage on a model folder: open, encode, each pass, decode; from the start to the first pass; and memory beside
+ * the files' size. Measures, never fails a test.
+ * usage: bench_engine MODEL_DIR [WIDTHxHEIGHT] [STEPS] [THREADS] [auto|f32|bf16] [DEVICE] [PROMPT] */
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,15 +56,27 @@ static void memory(void)
     fflush(stdout);
 }
 
+static double files_mib;
+
+static int add_size(const char *path, const struct stat *st, int what, struct FTW *at)
+{
+    (void)path, (void)at;
+    if (what == FTW_F) files_mib += (double)st->st_size / (1 << 20);
+    return 0;
+}
+
 static int fail(const struct err *e)
 {
     fprintf(stderr, "bench_engine: %s\n", e->text);
     return 1;
 }
 
-static int run(struct engine *g, const struct gen *gen)
+/* began_us: when the engine began to be opened. */
+static int run(struct engine *g, const struct gen *gen, const char *prompt, int64_t began_us)
 {
-    struct err       e = { 0 };
+    struct err          e = { 0 };
+    struct engine_times times;
+    double              start_ms;
     struct embed    *p = NULL;
     struct latent   *z = NULL;
     struct image     img;
@@ -70,24 +84,28 @@ static int run(struct engine *g, const struct gen *gen)
     struct gen_hooks h = { &laps, on_step };
     int64_t          at = now_us();
 
-    if (engine_encode(g, str_of("A sleek black helmeted robot in a dark tactical jacket, red background"), &p, &e))
+    if (engine_encode(g, str_of(prompt), &p, &e))
         return fail(&e);
     printf("encode   %10.1f ms\n", since(&at));
     memory();
     at = now_us();
+    start_ms = (double)(at - began_us) / 1e3;
     laps.at_us = at;
     if (engine_denoise(g, p, NULL, gen, &h, &z, &e))
         return fail(&e);
+    engine_times(g, &times);
+    start_ms += (double)(now_us() - at) / 1e3 - times.denoise_ms;
     printf("denoise  %10.1f ms  first pass %.1f", since(&at), laps.first_ms);
     if (laps.n)
         printf(", later %.1f mean %.1f best", laps.sum_ms / laps.n, laps.best_ms);
-    printf("\n");
+    printf("\nstart    %10.1f ms from opening to the first pass, %.1f of them the text encoder and the caption\n", start_ms, times.text_ms + times.caption_ms);
     memory();
     at = now_us();
     if (engine_decode(g, z, &img, &e))
         return fail(&e);
     printf("decode   %10.1f ms\n", since(&at));
     memory();
+    printf("files    %10.1f MiB\n", files_mib);
     image_free(&img);
     latent_free(z);
     embed_free(p);
@@ -100,10 +118,11 @@ int main(int argc, char **argv)
     struct gen         gen = { .width_px = 512, .height_px = 512, .n_steps = 4, .cfg_trunc = 1, .seed = 42, .noise_threads = NOISE_THREADS_H100 };
     struct engine     *g = NULL;
     struct err         e = { 0 };
-    int64_t            at = now_us();
+    const char        *prompt = argc > 7 ? argv[7] : "A sleek black helmeted robot in a dark tactical jacket, red background";
+    int64_t            at = now_us(), began_us = at;
 
     if (argc < 2 || (argc > 2 && sscanf(argv[2], "%dx%d", &gen.width_px, &gen.height_px) != 2)) {
-        fprintf(stderr, "usage: bench_engine MODEL_DIR [WIDTHxHEIGHT] [STEPS] [THREADS] [auto|f32|bf16] [DEVICE]\n");
+        fprintf(stderr, "usage: bench_engine MODEL_DIR [WIDTHxHEIGHT] [STEPS] [THREADS] [auto|f32|bf16] [DEVICE] [PROMPT]\n");
         return 2;
     }
     o.model_dir = argv[1];
@@ -114,7 +133,8 @@ int main(int argc, char **argv)
     if (engine_open(&g, &o, &e) || engine_check(g, &gen, &e))
         return fail(&e);
     printf("%s, %d x %d, %d passes\nopen     %10.1f ms\n", engine_profile(g)->about, gen.width_px, gen.height_px, gen.n_steps, since(&at));
-    int rc = run(g, &gen);
+    nftw(o.model_dir, add_size, 16, FTW_PHYS);
+    int rc = run(g, &gen, prompt, began_us);
     engine_free(g);
     return rc;
 }
