@@ -307,7 +307,7 @@ int db_tidy(struct db *d, struct err *e)
 {
     int rc;
 
-    if ((int64_t)d->wal_pages * 4096 <= CHECKPOINT_BYTES) return 0;
+    if (d->wal_pages * d->page_bytes <= CHECKPOINT_BYTES) return 0;
     /* RESTART, not TRUNCATE: a file that does not grow again needs no journal commit of its filesystem for every fdatasync */
     rc = sqlite3_wal_checkpoint_v2(d->db, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
     if (rc == SQLITE_OK) {
@@ -427,10 +427,11 @@ static int open_db(struct db *d, struct err *e)
     rc = sqlite3_open_v2(path, &d->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc != SQLITE_OK) return db_err(d, rc, "opening", e);
     rc = run(d,
-             "PRAGMA locking_mode=EXCLUSIVE; PRAGMA page_size=4096; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
+             "PRAGMA locking_mode=EXCLUSIVE; PRAGMA page_size=8192; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
              "PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=0; PRAGMA cell_size_check=ON; PRAGMA mmap_size=0",
              "opening", e);
     d->sync_full = true;
+    if (rc == 0) rc = ask_int(d, "PRAGMA page_size", &d->page_bytes, e);
     if (rc == 0) rc = ask_text(d, "PRAGMA journal_mode", text, sizeof text, e);
     if (rc == 0 && strcmp(text, "wal") != 0) rc = err_set(e, ERR_IO, "%s: SQLite gave journal mode '%s' instead of wal", path, text);
     if (rc == 0) rc = ask_text(d, "PRAGMA quick_check(1)", text, sizeof text, e);

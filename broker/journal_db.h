@@ -62,6 +62,7 @@ struct db {
     sqlite3_stmt *stmt[N_STATEMENTS];
     bool          sync_full, ballast;
     int           wal_pages;
+    int64_t       page_bytes; /* 8192: three results of 2 KiB are one page, and of 4096 each would need its own. An older journal keeps its 4096 */
     int           mark_fd;
     uint64_t      n_commits;   /* that were synced, over all starts: meta's "commits", and DIR/mark */
 };
