@@ -14,7 +14,7 @@
 const char *argp_program_version = "zfarm-worker " ZFARM_VERSION;
 
 enum { KEY_BROKER = 'b', KEY_MODEL = 'm', KEY_DEVICE = 'd', KEY_THREADS = 't', KEY_SLOTS = 's', KEY_NAME = 'n', KEY_PRECISION = 'p', KEY_LEVEL = 'l', KEY_DIT = 0x100, KEY_TEXT,
-       KEY_VAE, KEY_TOKENIZER, KEY_PROFILE, KEY_BUDGET, KEY_SERVER, KEY_PLACE, KEY_PLAN, KEY_KEY = 'k' };
+       KEY_VAE, KEY_TOKENIZER, KEY_PROFILE, KEY_BUDGET, KEY_SERVER, KEY_PLACE, KEY_PLAN, KEY_ONE, KEY_KEY = 'k' };
 
 static const struct argp_option options[] = {
     {"broker", KEY_BROKER, "ENDPOINT", 0, "The broker to work for: tcp://HOST:PORT or ipc://PATH (required). It may be absent for now", 1},
@@ -28,6 +28,7 @@ static const struct argp_option options[] = {
     {"profile", KEY_PROFILE, "NAME", 0, "turbo or base: what the model is, when its files do not say", 1},
     {"device", KEY_DEVICE, "DEVICE", 0, "auto, cpu, cuda:N, cuda:all, or a list such as cuda:0,cuda:2: one worker per device (default auto: the first GPU, or the CPU)", 2},
     {"place", KEY_PLACE, "PART=DEVICE", 0, "Parts of the model on devices of their own, all in one worker: --place text=cuda:0 --place image=cuda:1[,cuda:2...] [--place vae=cuda:0]. Without vae each image device decodes what it made. --place auto chooses by what each GPU has free; not with --device", 2},
+    {"one-device", KEY_ONE, "DEVICE", OPTION_HIDDEN, "what the foreman tells a supervisor: this device, whatever --device and --place say", 2},
     {"plan", KEY_PLAN, NULL, 0, "Print what would lie where, in GiB per device, and end; nothing is loaded and no broker is needed. Status 1: it does not fit", 2},
     {"precision", KEY_PRECISION, "TYPE", 0, "auto, f32 or bf16: how products are computed (default auto: bf16 on GPUs and on CPUs with AMX, else f32 with faster products of an error up to 1e-4)", 2},
     {"vram-budget", KEY_BUDGET, "GIB", 0, "What the engine may take of a GPU's memory, beside the driver's own (default: what is free, less 0.5). It measures first, then chooses: widened weights, blocks as stored, the text encoder parked in host memory or read again; larger pictures are refused", 2},
@@ -119,6 +120,7 @@ static int check_place(struct worker_conf *c, struct err *e)
     struct place p;
     int          rc;
 
+    if (c->device_is_last) c->place_words[0] = 0;
     if (!c->place_words[0]) return 0;
     if (c->device_given) return err_set(e, ERR_ARG, "--device goes without --place: a placement names its devices");
     if (!strcmp(c->place_words, "auto")) return 0;
@@ -141,6 +143,11 @@ int worker_conf_check(struct worker_conf *c, struct err *e)
     dot = strrchr(c->model, '.');
     if (dot && dot != c->model) *dot = 0;
     return check_line(str_of(c->model), MODEL_MAX_BYTES, "the model's name", e);
+}
+
+enum engine_precision worker_conf_precision(const char *word)
+{
+    return !strcmp(word, "f32") ? ENGINE_F32 : !strcmp(word, "bf16") ? ENGINE_BF16 : ENGINE_AUTO;
 }
 
 int worker_conf_budget(const char *text, size_t *bytes, struct err *e)
@@ -194,11 +201,15 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         break;
     case KEY_DEVICE:
         if (check_line(str_of(arg), NAME_MAX_BYTES, "the device", &e)) argp_error(state, "--device: %s", e.text);
-        c->device = arg;
+        if (!c->device_is_last) c->device = arg;
         c->device_given = true;
         break;
     case KEY_PLACE:
         if (worker_conf_place(c, arg, &e)) argp_error(state, "--place: %s", e.text);
+        break;
+    case KEY_ONE:
+        c->device = arg;
+        c->device_is_last = true;
         break;
     case KEY_PLAN: c->plan = true; break;
     case KEY_PRECISION:

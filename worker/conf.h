@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "engine/engine.h"
 #include "proto/limits.h"
 #include "worker/place.h"
 
@@ -31,7 +32,7 @@ struct worker_conf {
     struct place   place;                      /* n_image 0: all on device */
     char           place_words[2 * PLACE_LINE_BYTES]; /* of --place, one after the other; "auto" */
     bool           plan;                       /* --plan: say what would be where, and end */
-    bool           device_given, slots_given;
+    bool           device_given, slots_given, device_is_last;
     int            n_slots;                    /* leases held at once */
     char           name[NAME_MAX_BYTES + 1];
     bool           name_given;
@@ -43,6 +44,7 @@ struct worker_conf {
 void worker_conf_init(struct worker_conf *c);
 /* "NAME=DIR", "DIR" or, for a set of files, "NAME=": fills model and model_dir (borrowed). ERR_ARG. */
 int  worker_conf_model(struct worker_conf *c, const char *text, struct err *e);
+enum engine_precision worker_conf_precision(const char *word); /* "auto", "f32", "bf16" */
 /* "11.5": GiB, 0.25 to 1024, into bytes. ERR_ARG. */
 int  worker_conf_budget(const char *text, size_t *bytes, struct err *e);
 /* --place WORD, any number of them: "text=cuda:0", ..., or "auto" alone. ERR_ARG. */

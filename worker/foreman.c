@@ -29,7 +29,7 @@ struct hand { /* one supervisor */
 
 struct foreman {
     const struct worker_conf *conf;
-    char                    **argv; /* of a supervisor: ours, then --device and, when one was given, --name */
+    char                    **argv; /* of a supervisor: ours, then --one-device and, when one was given, --name */
     char                      name[NAME_MAX_BYTES + 16];
     int                       device_at, n, n_failed;
     bool                      ending;
@@ -201,7 +201,7 @@ int foreman_run(const struct worker_conf *conf, const struct foreman_set *set, i
         goto done;
     }
     memcpy(f->argv, argv, (size_t)argc * sizeof *argv);
-    f->argv[argc] = (char *)(uintptr_t)"--device";
+    f->argv[argc] = (char *)(uintptr_t)"--one-device";
     f->device_at = argc + 1;
     if (conf->name_given) {
         f->argv[argc + 2] = (char *)(uintptr_t)"--name";

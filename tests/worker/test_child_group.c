@@ -1,0 +1,216 @@
+/* test_child_group.c - a supervisor whose engine has several devices: all of them get work, and one death is the right task's fault.
+ * As test_child.c, this program is test, broker, supervisor and engine; the engine is fake_group.h. */
+#include <setjmp.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "proto/peer.h"
+#include "tests/worker/fake_broker.h"
+#include "tests/worker/fake_group.h"
+#include "worker/worker.h"
+
+#define LONG STEPS_MAX /* 6 s: longer than what goes on beside it */
+
+static struct msg begin(struct fake *f, const char *place)
+{
+    f->place = place;
+    start_worker(f, "turbo");
+    return welcome(f, NULL, 0);
+}
+
+static size_t n_in(const struct fake *f, enum stage stage)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < f->n_progress; i++) n += f->progress[i].stage == stage;
+    return n;
+}
+
+static void wait_stages(struct fake *f, size_t n_denoise, size_t n_waiting)
+{
+    for (int64_t until = now_ms() + WAIT_MS; now_ms() < until;) {
+        expect_for(f, (enum msg_kind)0, 20);
+        if (n_in(f, STAGE_DENOISE) == n_denoise && n_in(f, STAGE_WAITING) == n_waiting) return;
+    }
+    fail_msg("of %zu tasks %zu denoise and %zu wait", f->n_progress, n_in(f, STAGE_DENOISE), n_in(f, STAGE_WAITING));
+}
+
+/* Offers of these tasks, in any order. */
+static void finish_all(struct fake *f, uint64_t from, uint64_t to)
+{
+    bool done[64] = {0};
+
+    for (uint64_t n = from; n <= to; n++) {
+        struct msg offer = expect(f, MSG_OFFER);
+        uint64_t   t = offer.offer.task;
+
+        assert_true(t >= from && t <= to && !done[t]);
+        done[t] = true;
+        tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = offer.correlation, .offer_ok = {.task = t, .verdict = OFFER_HAVE}});
+    }
+    quiet(f);
+}
+
+/* As many leases as ranks need, and what the ranks are and do. */
+static void kept_busy(void **state)
+{
+    struct fake *f = *state;
+    struct msg   m = begin(f, "text=cpu image=cpu,cpu vae=cpu");
+
+    assert_int_equal(m.hello.capacity, 4);
+    assert_int_equal(m.hello.n_ranks, 3);
+    assert_true(str_is(m.hello.rank[0].device, "cpu"));
+    assert_int_equal(m.hello.rank[0].parts, RANK_TEXT | RANK_VAE);
+    assert_int_equal(m.hello.rank[2].parts, RANK_IMAGE);
+    for (uint64_t t = 1; t <= 4; t++) lease(f, t, "a cat", 20, false);
+    wait_stages(f, 2, 2);
+    while (f->n_ranks == 0) expect_for(f, (enum msg_kind)0, 20);
+    assert_int_equal(f->n_ranks, 3);
+    assert_int_equal(f->rank[2].busy_permille, 20);
+    assert_int_equal(f->rank[1].used_bytes, 2);
+    assert_int_equal(f->rank[1].total_bytes, 100);
+    finish_all(f, 1, 4);
+}
+
+/* Killed from outside: those in the ranks' hands are blamed, who waited is made by the next engine. */
+static void killed(void **state)
+{
+    struct fake *f = *state;
+    bool         failed[4] = {0};
+
+    begin(f, "text=cpu image=cpu,cpu");
+    for (uint64_t t = 1; t <= 2; t++) lease(f, t, "a cat", LONG, false);
+    wait_stages(f, 2, 0);
+    lease(f, 3, "a dog", 4, false);
+    wait_stages(f, 2, 1);
+    kill(engine_pid(f), SIGKILL);
+    for (int i = 0; i < 2; i++) {
+        struct msg m = expect(f, MSG_FAILED);
+
+        assert_true(m.failed.task <= 2 && !failed[m.failed.task]);
+        failed[m.failed.task] = true;
+        assert_int_equal(m.failed.why, FAIL_CRASHED);
+        tell(f, (struct msg){.kind = MSG_FAILED_OK, .correlation = m.correlation, .failed_ok = {m.failed.task, m.failed.epoch}});
+    }
+    finish_all(f, 3, 3);
+}
+
+/* Last words name one of several; the others are made again. */
+static void crashed(void **state)
+{
+    struct fake *f = *state;
+
+    begin(f, "text=cpu image=cpu,cpu");
+    lease(f, 1, "a cat", 60, false);
+    wait_step(f, 1, 1);
+    lease(f, 2, "crash", 4, false);
+    lease(f, 3, "a dog", 4, false);
+    expect_failed(f, 2, FAIL_CRASHED, "engine ended by signal 6 on cpu in stage denoise step 2");
+    lease(f, 4, "a bird", 4, false);
+    for (int i = 0; i < 3; i++) { /* in whatever order */
+        struct msg offer = expect(f, MSG_OFFER);
+
+        assert_int_not_equal(offer.offer.task, 2);
+        tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = offer.correlation, .offer_ok = {.task = offer.offer.task, .verdict = OFFER_HAVE}});
+    }
+    quiet(f);
+}
+
+/* One rank stands still while another works on: noticed, and only its task has failed. */
+static void hung(void **state)
+{
+    struct fake *f = *state;
+
+    f->patience_ms = 3000;
+    begin(f, "text=cpu image=cpu,cpu");
+    lease(f, 1, "hang", 4, false);
+    lease(f, 2, "a cat", LONG, false); /* still at it */
+    wait_step(f, 2, 1);
+    expect_failed(f, 1, FAIL_STUCK, "engine did not move for 3 s on cpu in stage denoise step 2");
+    finish_all(f, 2, 2);
+    assert_int_equal(f->restarts, 1);
+}
+
+/* A task that no rank has taken, with nothing else to do: the group has lost it. Before that it was patient, for the other took its time. */
+static void lost_between(void **state)
+{
+    struct fake *f = *state;
+
+    f->patience_ms = 2000;
+    begin(f, "text=cpu image=cpu");
+    lease(f, 1, "a cat", 100, false);
+    wait_step(f, 1, 1);
+    lease(f, 2, "lost", 4, false);
+    finish(f, 1);
+    expect_failed(f, 2, FAIL_STUCK, "engine did nothing for");
+}
+
+static void canceled_and_failed(void **state)
+{
+    struct fake *f = *state;
+    struct held  one = {2, 102};
+
+    begin(f, "text=cpu image=cpu,cpu");
+    lease(f, 1, "a cat", 60, false);
+    lease(f, 2, "a dog", LONG, false);
+    wait_step(f, 2, 2);
+    tell(f, (struct msg){.kind = MSG_BEAT_OK, .beat_ok = {.seq = 0, .cancel = &one, .n_cancel = 1}});
+    expect_failed(f, 2, FAIL_CANCELED, "canceled after");
+    lease(f, 3, "fail", 4, false);
+    expect_failed(f, 3, FAIL_NAN, "not finite");
+    finish_all(f, 1, 1);
+    assert_int_equal(f->restarts, 0);
+}
+
+/* Nonsense from the engine costs the engine. */
+static void stray_rank(void **state)
+{
+    struct fake *f = *state;
+
+    begin(f, "text=cpu image=cpu");
+    lease(f, 1, "stray", 4, false);
+    expect(f, MSG_FAILED); /* between two devices, alone: nobody else can be blamed */
+    tell(f, (struct msg){.kind = MSG_FAILED_OK, .failed_ok = {1, 101}});
+    lease(f, 2, "a cat", 4, false);
+    finish_all(f, 2, 2);
+}
+
+static void drain(void **state)
+{
+    struct fake *f = *state;
+
+    begin(f, "text=cpu image=cpu,cpu");
+    for (uint64_t t = 1; t <= 5; t++) lease(f, t, "a cat", 20, false);
+    wait_step(f, 1, 2);
+    kill(f->pid, SIGTERM);
+    for (int i = 0; i < 2; i++) assert_true(expect(f, MSG_RELEASE).release.task >= 4); /* the engine has the first three */
+    for (int i = 0; i < 3; i++) {
+        struct msg offer = expect(f, MSG_OFFER);
+
+        tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = offer.correlation, .offer_ok = {.task = offer.offer.task, .verdict = OFFER_HAVE}});
+    }
+    expect(f, MSG_BYE);
+    assert_int_equal(worker_status(f), 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+        T(kept_busy), T(killed), T(crashed), T(hung), T(lost_between), T(canceled_and_failed), T(stray_rank), T(drain),
+    };
+
+    if (engine_child_is(argc, argv)) return fake_group_main(argc, argv);
+    if (argc == 7 && !strcmp(argv[1], "--worker")) return run_worker(argv);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
