@@ -26,7 +26,7 @@ static double whole_farm_per_s(const struct broker *b, const struct job *j)
 
             if (worker_has(w, model)) ms = rates_ms(&b->rates, worker_kind(w), model, cost ? cost : 1);
         }
-        if (ms > 0) sum += 1000 / ms;
+        if (ms > 0) sum += 1000 * worker_lanes(w) / ms;
     }
     return sum;
 }

@@ -224,20 +224,21 @@ static double before_ms(const struct grant *g, int64_t now_ms)
         if (other == g) break;
         if (left > 0 && other->stage != STAGE_UPLOAD) sum += left;
     }
-    return sum;
+    return sum / worker_lanes(g->worker);
 }
 
-/* Is its worker at something else first? If not, it is about to begin. */
+/* Is its worker at as much as it can be, first? If not, it is about to begin. */
 static bool waits_behind(const struct grant *g)
 {
     const struct grant *other;
+    uint32_t            n = 0;
 
     DL_FOREACH(g->worker->grant, other)
     {
         if (other == g) break;
-        if (other->stage != STAGE_UPLOAD) return true;
+        n += other->stage != STAGE_UPLOAD;
     }
-    return false;
+    return n >= worker_lanes(g->worker);
 }
 
 /* How much sooner w would have it; <= 0: not worth it. */

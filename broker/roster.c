@@ -64,6 +64,14 @@ void worker_ranks(struct worker *w, const struct rank *r, size_t n)
     w->n_ranks = n;
 }
 
+uint32_t worker_lanes(const struct worker *w)
+{
+    uint32_t n = 0;
+
+    for (size_t i = 0; i < w->n_ranks; i++) n += (w->rank[i].parts & RANK_IMAGE) != 0;
+    return n ? n : 1;
+}
+
 struct worker *roster_hello(struct roster *r, const struct hello *h, struct peer *peer, const struct route *route, int64_t now_ms)
 {
     struct worker *w = roster_find(r, h->instance);

@@ -98,6 +98,7 @@ struct worker *roster_by_id(const struct roster *r, uint64_t id); /* NULL: gone 
 bool           worker_serves(const struct worker *w, int64_t now_ms); /* takes part: free, or will be */
 bool           worker_free(const struct worker *w, int64_t now_ms); /* may have one more lease now, or as many as it makes at once */
 uint32_t       worker_batch(const struct worker *w); /* how many that is: 1 .. capacity */
+uint32_t       worker_lanes(const struct worker *w); /* pictures it makes at the same time, each in its own time: its transformers, at least 1 */
 bool           worker_has(const struct worker *w, struct str model);
 const char    *worker_state(const struct worker *w, int64_t now_ms);
 struct str     roster_default(const struct roster *r); /* the farm's default model: the first name of the worker longest here */

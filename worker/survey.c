@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "proto/msg.h"
 #include "worker/foreman.h"
 #include "worker/layout.h"
 
@@ -62,7 +63,7 @@ static int rows_of_group(FILE *f, const struct worker_conf *conf, const struct p
         int        bad = row(f, conf, place_device(p, i), place_parts(p, i), &why);
 
         if (!bad) continue;
-        fprintf(f, "%-8s does not hold its part\n", place_device(p, i));
+        fprintf(f, "%-8s %-16s cannot be: %s\n", place_device(p, i), rank_parts_name(place_parts(p, i)), why.text);
         if (!rc) rc = err_set(e, bad, "%s", why.text);
     }
     return rc;

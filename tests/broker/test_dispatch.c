@@ -314,6 +314,10 @@ static void test_hedge(void **state)
     assert_false(dispatch_hedge(&p.roster, &p.rates, 100, &h)); /* nobody idles */
     fast = pure_worker(&p, 1, "turbo", NULL, 0);
     snprintf(fast->about, sizeof fast->about, "fast");
+    slow->n_ranks = 2; /* two transformers: it is about to begin there */
+    slow->rank[0].parts = slow->rank[1].parts = RANK_IMAGE;
+    assert_false(dispatch_hedge(&p.roster, &p.rates, 100, &h));
+    slow->n_ranks = 1;
     assert_true(dispatch_hedge(&p.roster, &p.rates, 100, &h)); /* what has not even begun there */
     assert_ptr_equal(h.task, pair.task);
     assert_ptr_equal(h.worker, fast);

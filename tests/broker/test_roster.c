@@ -81,6 +81,7 @@ static void test_ranks(void **state)
     pure_open(&p);
     w = roster_hello(&p.roster, &h, NULL, &route, 0);
     assert_int_equal(w->n_ranks, 2);
+    assert_int_equal(worker_lanes(w), 1);
     rank[1].busy_permille = 700;
     worker_ranks(w, rank, 2);
     memset(name, 'x', sizeof name); /* what was said is kept, not where it stood */
@@ -91,6 +92,10 @@ static void test_ranks(void **state)
     h.n_ranks = 0; /* started anew, as one device */
     roster_hello(&p.roster, &h, NULL, &route, 10);
     assert_int_equal(w->n_ranks, 0);
+    assert_int_equal(worker_lanes(w), 1);
+    rank[0].parts = RANK_IMAGE;
+    worker_ranks(w, rank, 2);
+    assert_int_equal(worker_lanes(w), 2);
     pure_close(&p);
 }
 

@@ -4,7 +4,8 @@
  *
  * The seed of a task names its fault, which happens once: DIR/<seed> says that it has. 66601: a kernel reads where nothing is (a sticky error of
  * the device); 66602: the engine hangs; 66603: a weight becomes NaN; 66604: all memory of the GPU is taken by another; 66605: as 66601, every time;
- * 66606: the engine's process dies of SIGSEGV, every time. SLOW_MS=N: every task takes so much longer, asleep: leases that live long cost no CPU. */
+ * 66606: the engine's process dies of SIGSEGV, every time. SLOW_MS=N: every task takes so much longer, asleep: leases that live long cost no CPU.
+ * PATIENCE_MS=N: what the watchdog gives a stage that nobody has measured. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -115,6 +116,7 @@ int main(int argc, char **argv)
     worker_conf_init(&conf);
     worker_conf_parse(&conf, argc, argv);
     log_name_set("worker");
+    if (getenv("PATIENCE_MS")) conf.watch.first_ms = strtol(getenv("PATIENCE_MS"), NULL, 10);
     if (worker_run(&conf, &e) == 0) return 0;
     fprintf(stderr, "faulty_worker: %s\n", e.text);
     return 1;
