@@ -165,17 +165,6 @@ static int rename_new(const char *from, const char *to)
     return 0;
 }
 
-static int sync_folder(const char *dir)
-{
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
-
-    if (fd < 0) return errno == EACCES ? 0 : -1; /* a folder one may write but not list: its name entry cannot be synced by us */
-    rc = fsync(fd);
-    if (rc && (errno == EINVAL || errno == EROFS)) rc = 0; /* file systems without folder sync */
-    close(fd);
-    return rc;
-}
-
 int file_write(const char *path, const void *at, size_t len, enum file_mode mode, struct err *e)
 {
     char        dir[PATH_BYTES], temp[PATH_BYTES + 256], hex[9];
@@ -214,7 +203,7 @@ int file_write(const char *path, const void *at, size_t len, enum file_mode mode
         goto done;
     }
     made = false;
-    if (sync_folder(dir)) rc = err_errno(e, ERR_IO, "%s: its folder cannot be synced", path);
+    if (file_sync_folder(dir)) rc = err_errno(e, ERR_IO, "%s: its folder cannot be synced", path);
 done:
     if (fd >= 0) close(fd);
     if (made) unlink(temp);

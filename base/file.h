@@ -42,7 +42,9 @@ int file_write(const char *path, const void *at, size_t len, enum file_mode mode
 
 bool file_exists(const char *path);
 bool file_is_folder(const char *path);
-/* mkdir -p with mode 0777 & ~umask. */
+/* fsync of a folder: the names in it are durable. -1 with errno; 0, too, where that cannot be asked for. */
+int file_sync_folder(const char *dir);
+/* mkdir -p with mode 0777 & ~umask; the names of what it makes, and of the last one also when it was there, are durable. */
 int file_make_folder(const char *path, struct err *e);
 /* rm -rf of a folder that we made ourselves; does not follow links; missing is fine. */
 int file_remove_tree(const char *path, struct err *e);

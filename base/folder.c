@@ -32,10 +32,34 @@ bool file_is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+int file_sync_folder(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+
+    if (fd < 0) return errno == EACCES ? 0 : -1; /* a folder one may write but not list: its names cannot be synced by us */
+    rc = fsync(fd);
+    if (rc && (errno == EINVAL || errno == EROFS)) rc = 0; /* file systems without folder sync */
+    close(fd);
+    return rc;
+}
+
+/* path's own name, in the folder above it, is on the disk. */
+static int sync_name(const char *path)
+{
+    char   above[PATH_BYTES];
+    size_t n = strlen(path);
+
+    while (n && path[n - 1] == '/') n--;
+    while (n && path[n - 1] != '/') n--;
+    snprintf(above, sizeof above, "%.*s", n ? (int)n : 1, n ? path : ".");
+    return file_sync_folder(above);
+}
+
 int file_make_folder(const char *path, struct err *e)
 {
     char   part[PATH_BYTES];
     size_t n = strlen(path);
+    bool   made;
 
     if (n == 0) return err_set(e, ERR_ARG, "the name of the folder is empty");
     if (n >= sizeof part) return err_set(e, ERR_LIMIT, "%.80s...: the path is longer than %d bytes", path, PATH_BYTES - 1);
@@ -43,10 +67,18 @@ int file_make_folder(const char *path, struct err *e)
     for (size_t i = 1; i <= n; i++) {
         if (part[i] != '/' && part[i] != 0) continue;
         part[i] = 0;
-        if (mkdir(part, 0777) && !file_is_folder(part)) {
-            if (errno == EEXIST) return err_set(e, ERR_IO, "%s: a folder is needed here but this is a file", part);
-            return err_errno(e, ERR_IO, "%s: the folder cannot be made", part);
+        made = mkdir(part, 0777) == 0;
+        if (!made) {
+            int why = errno;
+
+            if (!file_is_folder(part)) {
+                if (why == EEXIST) return err_set(e, ERR_IO, "%s: a folder is needed here but this is a file", part);
+                errno = why;
+                return err_errno(e, ERR_IO, "%s: the folder cannot be made", part);
+            }
         }
+        /* the last one in any case: who made it a moment ago may have been killed before this */
+        if ((made || i == n) && sync_name(part)) return err_errno(e, ERR_IO, "%s: the folder's name cannot be made durable", part);
         part[i] = path[i];
     }
     return 0;

@@ -20,10 +20,10 @@
 
 #define TICK_MS         500
 #define BYTES_PER_PX    3    /* of a result that is not there yet: an image that does not compress */
+#define STEP_MS         60000 /* the wall clock was set, when it moved so far against the other one since it was asked last */
 #define LOOK_MS         50   /* at the free disk, at most so often */
 #define STALL_MS        1000 /* a longer gap between two ticks is forgiven to all workers */
 #define PURGE_MS        60000
-#define JOB_KEEP_MS     (7 * 86400000LL) /* a job wholly collected is remembered this long: its key still answers */
 #define STOP_MS         5000
 #define MESSAGES_A_TURN 64
 
@@ -339,10 +339,22 @@ static void look_at_disk(struct broker *b)
     HASH_ITER(by_id, b->book.by_id, j, next) j->tick = ++b->book.tick;
 }
 
+int64_t broker_wall(struct broker *b)
+{
+    int64_t wall = wall_ms(), ahead = wall - now_ms(), step = ahead - b->wall_ahead_ms;
+
+    b->wall_ahead_ms = ahead;
+    if (step <= -STEP_MS || step >= STEP_MS) {
+        b->stepped_ms += step;
+        log_warn("clock_set", "by_ms=%" PRId64 " next=\"what is kept for a time is kept as long as before\"", step);
+    }
+    return wall - b->stepped_ms;
+}
+
 static void on_tick(void *ctx, int64_t now)
 {
     struct broker *b = ctx;
-    int64_t        gap = now - b->tick_ms - TICK_MS;
+    int64_t        gap = now - b->tick_ms - TICK_MS, wall;
 
     if (gap > STALL_MS) { /* stopped, or a disk hung: what the workers said meanwhile is still in the sockets */
         b->stats.stalls_forgiven++;
@@ -356,18 +368,18 @@ static void on_tick(void *ctx, int64_t now)
         return;
     }
     look_at_disk(b);
+    wall = broker_wall(b);
     broker_keys_again(b, false, now);
     b->stats.handshakes_failed = 0;
     for (size_t i = 0; i < b->n_peers; i++) b->stats.handshakes_failed += peer_n_refused(b->peer[i]);
     expire(b, now);
     queue_age(&b->queue);
     if (now >= b->purge_ms) {
-        b->purge_ms = now + PURGE_MS;
-        restore_purge(b, wall_ms(), JOB_KEEP_MS);
+        b->purge_ms = restore_purge(b, wall < wall_ms() ? wall : wall_ms()) ? now : now + PURGE_MS;
         tenants_sweep(&b->book.tenant, now);
         standing_sweep(&b->roster.standing, now);
     }
-    restore_expire(b, wall_ms());
+    restore_expire(b, wall);
     broker_settle(b, now);
 }
 
@@ -430,6 +442,7 @@ int broker_open(struct broker **out, const struct broker_conf *c, struct err *e)
     if (!b) return err_set(e, ERR_NOMEM, "no memory for a broker");
     b->conf = *c;
     b->tick_ms = b->queue.now_ms = now;
+    b->wall_ahead_ms = wall_ms() - now;
     b->purge_ms = now + PURGE_MS;
     if ((rc = arena_init(&b->in, "message", MSG_ARENA_BYTES)) || (rc = arena_init(&b->out, "answer", MSG_ARENA_BYTES))) {
         err_set(e, rc, "no memory for messages");

@@ -67,7 +67,7 @@ struct ask { /* one message that came */
     int64_t           now_ms;
 };
 
-struct keep { /* a collected task whose images go at until_wall_ms */
+struct keep { /* a collected task whose images go at until_wall_ms, by broker_wall() */
     uint64_t task;
     int64_t  until_wall_ms;
 };
@@ -97,6 +97,7 @@ struct broker {
     struct keep       *keep;
     size_t             keep_at, n_keep, keep_cap;
     uint32_t           n_epochs; /* given since this start */
+    int64_t            stepped_ms, wall_ahead_ms; /* by how much the wall clock was set since the start; the wall clock less the monotonic one */
     int64_t            grace_until_ms, tick_ms, purge_ms, stop_by_ms;
     int                pump_timer;
     bool               grace, stopping, closing, drained; /* drained: stopping, and the journal was asked to say when it is through */
@@ -139,6 +140,9 @@ void broker_commit(struct broker *b, struct journal_req *r);
 void broker_put_task(struct journal_req *r, const struct task *t);
 void broker_put_job(struct journal_req *r, struct job *j, bool only_when_over); /* over: all its tasks are final */
 void broker_fail(struct broker *b, const struct err *e); /* the disk failed: stop, exit EXIT_DISK */
+/* The wall clock as it would be had nobody set it since the start. Leases and deadlines know the monotonic clock only; retention goes by the wall clock,
+ * which alone counts while no broker runs, but nothing is older because somebody set it. */
+int64_t broker_wall(struct broker *b);
 void broker_settle(struct broker *b, int64_t now_ms);    /* leases what can be leased */
 void broker_wake(struct broker *b, int64_t now_ms);      /* answers all waiters that have something, or waited long enough */
 void broker_news(struct broker *b, int64_t now_ms);      /* after a commit: only those whose jobs have something new */

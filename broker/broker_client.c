@@ -354,8 +354,10 @@ void on_collected(struct broker *b, const struct ask *a)
     const struct collected *q = &a->m->collected;
     struct msg              ok = {.kind = MSG_COLLECTED_OK};
     struct journal_req     *r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
-    int64_t                 wall = wall_ms();
+    int64_t                 wall;
 
+    broker_wall(b); /* a step of the clock is seen before, for restore_keep() */
+    wall = wall_ms();
     for (size_t i = 0; i < q->n_tasks; i++) {
         struct task *t = broker_task(b, a, q->task[i]);
 

@@ -14,17 +14,19 @@
 #define CRASH_GUARD         3
 #define CRASH_GUARD_MAX     15
 #define RETENTION_HOURS_MAX 8760
+#define REMEMBER_HOURS      168
 #define QUEUED_MAX          100000000
 #define CLIENT_QUEUED       1000000 /* what memory allows without a thought: some 200 bytes each */
 #define FARM_QUEUED         2000000
 
-enum { KEY_QUOTA = 900, KEY_FARM_QUEUED, KEY_MEMORY, KEY_READY_FD = 1000, KEY_LOG_LEVEL, KEY_CRASH_GUARD, KEY_VERSION };
+enum { KEY_QUOTA = 900, KEY_FARM_QUEUED, KEY_MEMORY, KEY_READY_FD = 1000, KEY_LOG_LEVEL, KEY_CRASH_GUARD, KEY_REMEMBER, KEY_VERSION };
 
 static const struct argp_option options[] = {
     {"listen", 'l', "ENDPOINT", 0, "Where clients and workers connect: tcp://127.0.0.1:7777 (port * = any free one) or ipc:///path/socket. May be given up to 8 times", 0},
     {"data", 'd', "DIR", 0, "The folder with the journal and the finished images; made when missing. One broker at a time", 0},
     {"keys", 'k', "DIR", 0, "The farm's keys (zfarm-keys init DIR): every tcp:// endpoint then asks for one, and may be reached from other machines (ZFARM_KEYS)", 0},
     {"retention", 'r', "HOURS", 0, "How long an image stays after its client has collected it, 0..8760 (24)", 0},
+    {"remember", KEY_REMEMBER, "HOURS", 0, "How long a job is known after it is over and wholly collected, 0..8760 (168): so long its key answers a SUBMIT that is said again. Some 1.5 KB of memory each", 0},
     {"quota", KEY_QUOTA, "WHAT=N,...", 0, "What one client may have: queued=IMAGES waiting (1000000), leases=IMAGES that workers hold, rate=ITEMS submitted a second, burst=ITEMS at once (10 x rate), gib=GIB of images not yet gathered. 0: no limit, and so it is for all but queued", 0},
     {"farm-queued", KEY_FARM_QUEUED, "IMAGES", 0, "What all clients together may have waiting (2000000)", 0},
     {"crash-guard", KEY_CRASH_GUARD, "STARTS", 0, "After so many starts within five minutes, each after an end in disorder (kill -9, a crash, a power cut), nothing is given to workers until zfarm resume: work that kills the broker must not go round and round. 0: never (3)", 0},
@@ -98,6 +100,11 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
             argp_error(state, "--retention '%s' is not a number of hours from 0 to %d", arg, RETENTION_HOURS_MAX);
         c->retention_ms = n * 3600000;
         return 0;
+    case KEY_REMEMBER:
+        if (parse_int(arg, 0, RETENTION_HOURS_MAX, &n))
+            argp_error(state, "--remember '%s' is not a number of hours from 0 to %d", arg, RETENTION_HOURS_MAX);
+        c->remember_ms = n * 3600000;
+        return 0;
     case KEY_QUOTA: quota(c, arg, state); return 0;
     case KEY_FARM_QUEUED:
         if (parse_int(arg, 1, QUEUED_MAX, &n)) argp_error(state, "--farm-queued '%s' is not a number from 1 to %d", arg, QUEUED_MAX);
@@ -135,7 +142,7 @@ void conf_parse(struct broker_conf *c, int argc, char **argv)
 {
     static const struct argp argp = {.options = options, .parser = on_option, .doc = doc};
 
-    *c = (struct broker_conf){.retention_ms = RETENTION_HOURS * 3600000LL, .level = LOG_INFO, .crash_guard = CRASH_GUARD, .quota = {.queued = CLIENT_QUEUED}, .farm_queued = FARM_QUEUED, .ready_fd = -1};
+    *c = (struct broker_conf){.retention_ms = RETENTION_HOURS * 3600000LL, .remember_ms = REMEMBER_HOURS * 3600000LL, .level = LOG_INFO, .crash_guard = CRASH_GUARD, .quota = {.queued = CLIENT_QUEUED}, .farm_queued = FARM_QUEUED, .ready_fd = -1};
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, c);
 }

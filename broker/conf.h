@@ -17,6 +17,7 @@ struct broker_conf {
     const char    *data;
     const char    *keys; /* NULL: none */
     int64_t        retention_ms; /* a collected image stays this long */
+    int64_t        remember_ms;  /* a job that is over and wholly collected is known this long: its key still answers */
     enum log_level level;
     struct quota   quota;        /* of every client */
     uint64_t       farm_queued;  /* images that may wait or run, of all clients */

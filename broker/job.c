@@ -276,15 +276,17 @@ static void job_free(struct book *b, struct job *j)
     free(j);
 }
 
-void book_drop(struct book *b, struct job *j)
+void book_drop(struct book *b, struct job *const *job, size_t n)
 {
     size_t kept = 0;
 
+    if (n == 0) return;
+    for (size_t i = 0; i < n; i++) job[i]->leaving = true;
     for (size_t i = 0; i < b->log.n; i++)
-        if (task_job(b->log.at[i].task) != j) b->log.at[kept++] = b->log.at[i];
+        if (!task_job(b->log.at[i].task)->leaving) b->log.at[kept++] = b->log.at[i];
     b->log.n = kept;
-    for (size_t i = b->change_at; i < b->n_change; i++) assert(b->change[i].job != j);
-    job_free(b, j);
+    for (size_t i = b->change_at; i < b->n_change; i++) assert(!b->change[i].job->leaving);
+    for (size_t i = 0; i < n; i++) job_free(b, job[i]);
 }
 
 void book_release(struct book *b)

@@ -150,6 +150,7 @@ struct job {
     uint64_t         deadline_ms;  /* after created_wall_ms; 0: none */
     int64_t          due_ms;       /* the same on the monotonic clock; 0: none, or passed */
     bool             overdue;      /* it passed */
+    bool             leaving;      /* in book_drop() */
     struct job      *prev_due, *next_due; /* in book.due while due_ms */
     uint64_t         cost_left;    /* of its tasks that are not final */
     struct batch    *batch;
@@ -198,8 +199,8 @@ void book_due(struct book *b, struct job *j, int64_t due_ms);
 struct job *book_find(const struct book *b, uint64_t id);
 struct job *book_find_key(const struct book *b, const uint8_t key[KEY_BYTES]);
 struct task *book_task(const struct book *b, uint64_t task_id); /* NULL when unknown */
-/* Forgets a job wholly; none of its tasks may be in the queue or leased. */
-void book_drop(struct book *b, struct job *j);
+/* Forgets n jobs wholly; none of their tasks may be in the queue or leased. One walk through the log for all of them. */
+void book_drop(struct book *b, struct job *const *job, size_t n);
 /* Everything up to seq is on disk: its events may be shown. */
 void book_durable(struct book *b, uint64_t seq);
 /* Fits [first, first + n) into the job: NULL when it overlaps a batch (then *same is the batch with exactly this range, or NULL). */

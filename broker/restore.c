@@ -10,6 +10,8 @@
 #include "base/clock.h"
 #include "proto/wire.h"
 
+#define PURGE_JOBS 500 /* at once: one commit, which others wait for */
+
 struct reading {
     struct broker *b;
     struct batch  *batch; /* where items go now */
@@ -189,7 +191,7 @@ void restore_keep(struct broker *b, const struct task *t)
         b->keep = realloc(b->keep, b->keep_cap * sizeof *b->keep);
         if (!b->keep) abort();
     }
-    b->keep[b->n_keep++] = (struct keep){task_id(t), t->out->collected_wall_ms + b->conf.retention_ms};
+    b->keep[b->n_keep++] = (struct keep){task_id(t), t->out->collected_wall_ms - b->stepped_ms + b->conf.retention_ms};
 }
 
 struct expiry { /* the row is being written, and rows of bytes go with it; then the files */
@@ -228,27 +230,35 @@ void restore_expire(struct broker *b, int64_t wall)
     }
 }
 
-void restore_purge(struct broker *b, int64_t wall, int64_t keep_ms)
+/* Over, collected as far as there was something, with nobody waiting for its news and everything of it on disk. */
+static bool may_go(const struct broker *b, const struct job *j, int64_t wall)
 {
-    struct job *j, *next;
+    if (j->n_canceling || j->waiter || (j->n_known != j->n_tasks && !j->canceled)) return false;
+    if (j->n[TASK_QUEUED] + j->n[TASK_RUNNING] || j->n[TASK_DONE] != j->n_collected || wall - j->changed_wall_ms < b->conf.remember_ms) return false;
+    for (const struct batch *c = j->batch; c; c = c->next) {
+        if (!c->durable) return false;
+        for (uint32_t i = 0; i < c->n_tasks; i++)
+            if ((c->task[i].out && c->task[i].out->n_parts) || c->task[i].seq > b->book.durable_seq) return false;
+    }
+    return true;
+}
+
+bool restore_purge(struct broker *b, int64_t wall)
+{
+    struct job         *j, *next, *gone[PURGE_JOBS];
+    size_t              n = 0;
+    struct journal_req *r;
 
     HASH_ITER(by_id, b->book.by_id, j, next)
     {
-        bool images = j->waiter != NULL;
-
-        if (j->n_canceling || (j->n_known != j->n_tasks && !j->canceled)) continue;
-        if (j->n[TASK_QUEUED] + j->n[TASK_RUNNING] || j->n[TASK_DONE] != j->n_collected || wall - j->changed_wall_ms < keep_ms) continue;
-        for (const struct batch *c = j->batch; c; c = c->next) {
-            images |= !c->durable;
-            for (uint32_t i = 0; i < c->n_tasks && !images; i++)
-                images |= (c->task[i].out && c->task[i].out->n_parts) || c->task[i].seq > b->book.durable_seq;
-        }
-        if (images) continue;
-        log_info("job_forgotten", "job=%" PRIu64, j->id);
-        struct journal_req *r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
-
-        journal_forget_job(r, j->id, b->book.seq);
-        broker_commit(b, r);
-        book_drop(&b->book, j);
+        if (n == PURGE_JOBS) break;
+        if (may_go(b, j, wall)) gone[n++] = j;
     }
+    if (n == 0) return false;
+    log_info("jobs_forgotten", "n=%zu first=%" PRIu64 " last=%" PRIu64, n, gone[0]->id, gone[n - 1]->id);
+    r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
+    for (size_t i = 0; i < n; i++) journal_forget_job(r, gone[i]->id, b->book.seq);
+    broker_commit(b, r);
+    book_drop(&b->book, gone, n);
+    return n == PURGE_JOBS;
 }

@@ -170,7 +170,7 @@ static void test_batches(void **state)
     assert_null(book_task(&b, 1 << 20 | 10));
     assert_non_null(book_task(&b, 1 << 20 | 20));
     assert_ptr_equal(book_find_key(&b, (const uint8_t *)"0123456789abcdef"), j);
-    book_drop(&b, j);
+    book_drop(&b, &j, 1);
     assert_null(book_find(&b, 1));
     book_release(&b);
 }

@@ -9,14 +9,14 @@
 
 #define FETCHES_MAX 4
 
-enum ask { ASK_SUBMIT = 1, ASK_EVENTS, ASK_FETCH, ASK_COLLECTED }; /* in the low byte of a correlation; above it the job's place */
+enum ask { ASK_SUBMIT = 1, ASK_EVENTS, ASK_FETCH, ASK_COLLECTED, ASK_CANCEL }; /* in the low byte of a correlation; above it the job's place */
 
 struct order { /* an open job */
     uint64_t job;
     uint8_t  key[KEY_BYTES];
     uint32_t n_tasks, n_sent, n_acked, n_done;
     uint64_t cursor;
-    bool     asking;
+    bool     asking, canceled;
     uint8_t *seen; /* per task: DONE was heard */
     int64_t  sent_us; /* the last SUBMIT */
 };
@@ -25,11 +25,11 @@ struct client {
     struct tie   tie;
     struct order order[OPEN_MAX];
     long         left;   /* tasks it has still to submit in new jobs */
-    int          n_open, n_unacked;
+    int          n_open, n_unacked, n_uncollected; /* SUBMITs and CANCELs, COLLECTEDs without their answer */
     uint64_t     collect[COLLECTED_MAX];
     size_t       n_collect;
     struct task_info *fetch; /* to be fetched, a ring */
-    size_t       fetch_at, n_fetch, fetch_cap, n_fetching;
+    size_t       fetch_at, n_fetch, fetch_cap;
     uint64_t     transfer;
     struct { struct task_info t; struct buf bytes; uint64_t transfer; } fetching[FETCHES_MAX];
     bool         up;
@@ -96,6 +96,7 @@ static void flush_collected(struct client *c)
     if (!c->n_collect) return;
     tie_send(&c->tie, &m);
     c->n_collect = 0;
+    c->n_uncollected++;
 }
 
 /* The bytes of a task are here. */
@@ -160,6 +161,14 @@ static void on_chunk(struct client *c, const struct chunk *k)
     load_fail("a chunk nobody asked for");
 }
 
+static void order_over(struct client *c, struct order *o)
+{
+    c->tie.load->n_jobs_over++;
+    free(o->seen);
+    *o = (struct order){0};
+    c->n_open--;
+}
+
 static void on_events(struct client *c, struct order *o, const struct events_ok *m)
 {
     struct load *l = c->tie.load;
@@ -169,23 +178,21 @@ static void on_events(struct client *c, struct order *o, const struct events_ok 
     for (size_t i = 0; i < m->n_events; i++) {
         const struct task_info *t = &m->event[i];
 
-        if (t->state != TASK_DONE) continue;
+        if (t->state != TASK_DONE && t->state != TASK_CANCELED) continue;
         if (t->index >= o->n_tasks || o->seen[t->index]++) {
             l->n_twice++;
             continue;
         }
         o->n_done++;
-        if (t->bytes[0].len) got_bytes(c, t, t->bytes[0]);
+        if (t->state == TASK_CANCELED) l->n_canceled++;
+        else if (t->bytes[0].len) got_bytes(c, t, t->bytes[0]);
         else fetch_later(c, t);
     }
     if (o->n_done < o->n_tasks) {
         ask_events(c, o);
         return;
     }
-    l->n_jobs_over++;
-    free(o->seen);
-    *o = (struct order){0};
-    c->n_open--;
+    order_over(c, o);
 }
 
 static void on_submitted(struct client *c, struct order *o, const struct submit_ok *m)
@@ -229,6 +236,8 @@ static void on_client(struct tie *t, const struct msg *m)
         return;
     }
     switch (m->kind) {
+    case MSG_CANCEL_OK: c->n_unacked--; break;
+    case MSG_COLLECTED_OK: c->n_uncollected--; break;
     case MSG_WELCOME: c->up = true; break;
     case MSG_SUBMIT_OK: on_submitted(c, o, &m->submit_ok); break;
     case MSG_EVENTS_OK: on_events(c, o, &m->events_ok); break;
@@ -236,9 +245,49 @@ static void on_client(struct tie *t, const struct msg *m)
         if (m->fetch_ok.bytes.len) fetched(c, m->correlation >> 8, m->fetch_ok.bytes);
         break;
     case MSG_CHUNK: on_chunk(c, &m->chunk); break;
-    case MSG_ERROR: load_fail("a client is told: %.*s", (int)m->error.text.len, m->error.text.at);
+    case MSG_ERROR:
+        if (m->error.code != WIRE_NOT_FOUND || (m->correlation & 255) != ASK_EVENTS || !o->canceled)
+            load_fail("a client is told: %.*s", (int)m->error.text.len, m->error.text.at);
+        c->tie.load->n_canceled += o->n_tasks - o->n_done; /* canceled, and forgotten while nobody asked */
+        order_over(c, o);
+        break;
     default: break;
     }
+}
+
+bool client_cancel_one(struct load *l, int i, uint32_t dice)
+{
+    struct client *c = &l->client[i];
+
+    for (int k = 0; k < l->o.open; k++) {
+        int           at = (int)((dice + (uint32_t)k) % (uint32_t)l->o.open);
+        struct order *o = &c->order[at];
+        struct msg    m = {.kind = MSG_CANCEL, .correlation = (uint64_t)at << 8 | ASK_CANCEL, .cancel.job = o->job};
+
+        if (!o->n_tasks || o->n_acked < o->n_tasks || o->canceled) continue;
+        o->canceled = true;
+        c->n_unacked++;
+        tie_send(&c->tie, &m);
+        return true;
+    }
+    return false;
+}
+
+bool client_again(struct load *l, int i)
+{
+    struct client *c = &l->client[i];
+
+    if (!c->up || c->n_unacked || c->n_uncollected || c->n_fetch) return false;
+    for (int k = 0; k < FETCHES_MAX; k++)
+        if (c->fetching[k].transfer) return false;
+    tie_again(&c->tie, NULL, 0);
+    for (int k = 0; k < l->o.open; k++) {
+        struct order *o = &c->order[k];
+
+        o->asking = false;
+        if (o->n_tasks) ask_events(c, o);
+    }
+    return true;
 }
 
 void clients_open(struct load *l)

@@ -39,7 +39,7 @@ static int64_t broker_start(struct load *l)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(ready[0]);
         if (l->o.keys) setenv("ZFARM_KEYS", l->keys, 1);
-        execl(l->o.broker, l->o.broker, "--listen", l->endpoint, "--data", l->data, "--retention", l->o.retention, "--ready-fd", fd, "--log-level",
+        execl(l->o.broker, l->o.broker, "--listen", l->endpoint, "--data", l->data, "--retention", l->o.retention, "--remember", l->o.remember, "--ready-fd", fd, "--log-level",
               l->o.log, "--crash-guard", "0", NULL);
         _exit(127);
     }
@@ -62,7 +62,7 @@ static void broker_end(struct load *l, int signo)
 }
 
 /* Of /proc/PID/status, in KiB. */
-static long proc_kb(pid_t pid, const char *name)
+long proc_kb(pid_t pid, const char *name)
 {
     char  path[64], line[200];
     long  kb = 0;
@@ -96,7 +96,7 @@ static double cpu_s(pid_t pid)
     return (double)(ticks[0] + ticks[1]) / (double)sysconf(_SC_CLK_TCK);
 }
 
-static int n_files(pid_t pid)
+int n_files(pid_t pid)
 {
     char  cmd[100], line[32] = "";
     FILE *f;
@@ -109,31 +109,55 @@ static int n_files(pid_t pid)
 }
 
 /* ---- sockets ---- */
-void tie_open(struct load *l, struct tie *t, tie_f *on, enum role role)
+static void tie_connect(struct tie *t)
 {
+    struct load       *l = t->load;
     struct err         e = {0};
     struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.ptr = t};
-    struct msg         m = {.kind = MSG_HELLO, .correlation = 1, .hello = {.role = role, .major = WIRE_MAJOR, .minor = WIRE_MINOR, .version = str_of("load")}};
-    struct model_info  model = {.name = str_of("turbo"), .profile = str_of("turbo"), .steps = 8};
-    char               name[40];
     size_t             len = sizeof t->fd;
 
-    t->load = l;
-    t->on = on;
-    if (peer_connect_as(&t->peer, l->endpoint, !l->o.keys ? NULL : role == ROLE_WORKER ? &l->worker_key : &l->client_key, &e)) load_fail("%s", e.text);
+    if (peer_connect_as(&t->peer, l->endpoint, !l->o.keys ? NULL : t->role == ROLE_WORKER ? &l->worker_key : &l->client_key, &e)) load_fail("%s", e.text);
     if (zmq_getsockopt(peer_socket(t->peer), ZMQ_FD, &t->fd, &len)) abort();
     if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, t->fd, &ev)) abort();
-    snprintf(name, sizeof name, "%s%zu@load:1", role == ROLE_WORKER ? "worker" : "client", l->n_ties);
-    l->tie[l->n_ties++] = t;
-    m.hello.name = str_of(name);
-    random_bytes(m.hello.instance, KEY_BYTES);
-    if (role == ROLE_WORKER) {
-        m.hello.capacity = (uint32_t)l->o.slots;
-        m.hello.max_batch = (uint32_t)(l->o.slots < BATCH_MAX ? l->o.slots : BATCH_MAX);
+}
+
+static void say_hello(struct tie *t, struct held *held, size_t n_held)
+{
+    const struct opts *o = &t->load->o;
+    struct msg         m = {.kind = MSG_HELLO, .correlation = 1, .hello = {.role = t->role, .major = WIRE_MAJOR, .minor = WIRE_MINOR, .version = str_of("load")}};
+    struct model_info  model = {.name = str_of("turbo"), .profile = str_of("turbo"), .steps = 8};
+
+    m.hello.name = str_of(t->name);
+    memcpy(m.hello.instance, t->instance, KEY_BYTES);
+    if (t->role == ROLE_WORKER) {
+        m.hello.capacity = (uint32_t)o->slots;
+        m.hello.max_batch = (uint32_t)(o->slots < BATCH_MAX ? o->slots : BATCH_MAX);
         m.hello.model = &model;
         m.hello.n_models = 1;
+        m.hello.held = held;
+        m.hello.n_held = n_held;
     }
     tie_send(t, &m);
+}
+
+void tie_open(struct load *l, struct tie *t, tie_f *on, enum role role)
+{
+    t->load = l;
+    t->on = on;
+    t->role = role;
+    random_bytes(t->instance, KEY_BYTES);
+    snprintf(t->name, sizeof t->name, "%s%zu@load:1", role == ROLE_WORKER ? "worker" : "client", l->n_ties);
+    tie_connect(t);
+    l->tie[l->n_ties++] = t;
+    say_hello(t, NULL, 0);
+}
+
+void tie_again(struct tie *t, struct held *held, size_t n_held)
+{
+    epoll_ctl(t->load->epoll, EPOLL_CTL_DEL, t->fd, NULL);
+    peer_close(t->peer);
+    tie_connect(t);
+    say_hello(t, held, n_held);
 }
 
 void tie_send(struct tie *t, const struct msg *m)
@@ -166,7 +190,7 @@ static void tie_read(struct tie *t)
         if (rc == ERR_BUSY) break;
         if (rc) load_fail("receiving: %s", e.text);
         l->n_messages++;
-        if (m.kind == MSG_ERROR && m.error.code != WIRE_BUSY)
+        if (m.kind == MSG_ERROR && m.error.code != WIRE_BUSY && m.error.code != WIRE_NOT_FOUND)
             load_fail("the broker says: %.*s", (int)m.error.text.len, m.error.text.at);
         t->on(t, &m);
     }
@@ -265,7 +289,7 @@ static void keys_make(struct load *l)
 }
 
 /* ---- the run ---- */
-enum { O_BROKER = 1000, O_CLIENTS, O_WORKERS, O_SLOTS, O_TASKS, O_ITEMS, O_OPEN, O_BYTES, O_SLEEP, O_RATE, O_HOLD, O_RESTART, O_FETCH, O_LOG, O_RETENTION, O_DISK, O_TCP, O_KEYS };
+enum { O_BROKER = 1000, O_CLIENTS, O_WORKERS, O_SLOTS, O_TASKS, O_ITEMS, O_OPEN, O_BYTES, O_SLEEP, O_RATE, O_HOLD, O_RESTART, O_FETCH, O_LOG, O_RETENTION, O_REMEMBER, O_SOAK, O_DISK, O_TCP, O_KEYS };
 
 static const struct argp_option options[] = {
     {"broker", O_BROKER, "PROGRAM", 0, "zfarm-broker (beside this program)", 0},
@@ -284,6 +308,8 @@ static const struct argp_option options[] = {
     {"tcp", O_TCP, NULL, 0, "by tcp://127.0.0.1 (ipc)", 0},
     {"keys", O_KEYS, NULL, 0, "by tcp with CURVE keys: one admin's for all clients, one worker's for all workers", 0},
     {"retention", O_RETENTION, "HOURS", 0, "of the broker (24)", 0},
+    {"remember", O_REMEMBER, "HOURS", 0, "of the broker (168)", 0},
+    {"soak", O_SOAK, "MINUTES", 0, "with --rate: for so long, with random cancels and reconnects; a line each minute", 0},
     {"disk", O_DISK, NULL, 0, "only say what the disk does", 0},
     {"log", O_LOG, "LEVEL", 0, "of the broker (none)", 0},
     {0},
@@ -311,6 +337,8 @@ static error_t on_option(int key, char *arg, struct argp_state *state)
     case O_KEYS: o->tcp = o->keys = true; return 0;
     case O_FETCH: o->fetch = true; return 0;
     case O_RETENTION: o->retention = arg; return 0;
+    case O_REMEMBER: o->remember = arg; return 0;
+    case O_SOAK: o->soak_min = (int)n; return 0;
     case O_LOG: o->log = arg; return 0;
     case O_DISK: disk_print(); exit(0);
     default: return ARGP_ERR_UNKNOWN;
@@ -321,6 +349,7 @@ static void check_opts(const struct opts *o)
 {
     if (o->clients < 1 || o->clients > 4000 || o->workers < 0 || o->workers > 1024 || o->slots < 1 || o->slots > LEASES_MAX) load_fail("so many actors are not had");
     if (o->tasks < o->clients || o->tasks > 10000000 || o->items < 1 || o->items > JOB_TASKS_MAX || o->open < 1 || o->open > OPEN_MAX) load_fail("such jobs are not had");
+    if (o->soak_min && (o->soak_min < 0 || o->soak_min > 600 || o->rate < 1 || o->hold || !o->workers)) load_fail("--soak wants --rate, and workers from the beginning");
     if (o->bytes < 16 || o->bytes > BYTES_MAX || (o->rate && o->items != 1)) load_fail("16 to %d bytes; --rate wants --items 1", BYTES_MAX);
 }
 
@@ -377,8 +406,9 @@ int main(int argc, char **argv)
     char                     cmd[400], beside[4096];
     ssize_t                  n = readlink("/proc/self/exe", beside, sizeof beside - 20);
 
-    l.o = (struct opts){.clients = 64, .workers = 64, .slots = 4, .tasks = 100000, .items = 256, .open = 4, .bytes = 2048, .retention = "24", .log = "none"};
+    l.o = (struct opts){.clients = 64, .workers = 64, .slots = 4, .tasks = 100000, .items = 256, .open = 4, .bytes = 2048, .retention = "24", .remember = "168", .log = "none"};
     argp_parse(&argp, argc, argv, 0, NULL, &l.o);
+    if (l.o.soak_min > 0 && l.o.rate > 0) l.o.tasks = (long)l.o.soak_min * 60 * l.o.rate;
     check_opts(&l.o);
     if (n < 0) abort();
     beside[n] = 0;
@@ -393,7 +423,8 @@ int main(int argc, char **argv)
     l.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (l.epoll < 0 || arena_init(&l.in, "load", MSG_ARENA_BYTES)) abort();
     broker_start(&l);
-    run_all(&l);
+    if (l.o.soak_min) soak(&l);
+    else run_all(&l);
     broker_end(&l, l.o.restart ? SIGKILL : SIGTERM);
     snprintf(cmd, sizeof cmd, "rm -rf %s", l.tmp.dir); /* sockets die with the process */
     return system(cmd) != 0;

@@ -15,8 +15,8 @@
 #define TIES_MAX  5100
 
 struct opts {
-    const char *broker, *log, *retention;
-    int         clients, workers, slots, open, sleep_ms, rate;
+    const char *broker, *log, *retention, *remember;
+    int         clients, workers, slots, open, sleep_ms, rate, soak_min;
     long        tasks, items, bytes;
     bool        hold, restart, fetch, tcp, keys;
 };
@@ -31,6 +31,9 @@ struct tie { /* one socket */
     int          fd;
     bool         hot; /* may have something to read */
     tie_f       *on;
+    enum role    role;
+    char         name[40];
+    uint8_t      instance[KEY_BYTES];
 };
 
 struct times {
@@ -50,7 +53,7 @@ struct load {
     struct arena   in;
     struct client *client;
     struct worker *worker;
-    long           n_given, n_acked, n_collected, n_twice, n_garbled, n_jobs_over; /* tasks, of all clients */
+    long           n_given, n_acked, n_collected, n_canceled, n_twice, n_garbled, n_jobs_over; /* tasks, of all clients */
     uint64_t       n_messages, n_waits, n_leases;
     int64_t        pace_us; /* of --rate: when the next task is due */
     struct times   submit, dispatch;
@@ -62,8 +65,17 @@ void disk_print(void); /* disk.c */
 void load_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 void load_turn(struct load *l, int wait_ms);
 void tie_open(struct load *l, struct tie *t, tie_f *on, enum role role);
+void tie_again(struct tie *t, struct held *held, size_t n_held); /* the same, on a new connection, which begins with its HELLO */
 void tie_send(struct tie *t, const struct msg *m);
 void times_put(struct times *t, int64_t us);
+
+void soak(struct load *l); /* soak.c */
+long proc_kb(pid_t pid, const char *name);
+int  n_files(pid_t pid);
+
+bool client_cancel_one(struct load *l, int i, uint32_t dice); /* some open job of client i. False: it has none that may be */
+bool client_again(struct load *l, int i); /* False: it waits for an answer that it would not ask for again */
+void worker_again(struct load *l, int i);
 
 void clients_open(struct load *l);
 void clients_turn(struct load *l);

@@ -114,6 +114,26 @@ static void send_chunks(struct worker *w, const struct offer_ok *o)
     }
 }
 
+static bool forget(struct worker *w, const struct held *h)
+{
+    for (size_t i = 0; i < w->n_todo; i++) {
+        if (w->todo[i].lease.task != h->task || w->todo[i].lease.epoch != h->epoch) continue;
+        w->todo[i] = w->todo[--w->n_todo];
+        return true;
+    }
+    return false;
+}
+
+/* A canceled task: as at the end of its step. */
+static void let_go(struct worker *w, const struct held *h)
+{
+    struct msg m = {.kind = MSG_FAILED, .correlation = 4, .failed = {.task = h->task, .epoch = h->epoch, .why = FAIL_CANCELED}};
+
+    if (!forget(w, h)) return; /* offered already */
+    w->free_us = now_us();
+    tie_send(&w->tie, &m);
+}
+
 static void on_worker(struct tie *t, const struct msg *m)
 {
     struct worker *w = (struct worker *)(void *)t;
@@ -123,7 +143,10 @@ static void on_worker(struct tie *t, const struct msg *m)
         return;
     }
     switch (m->kind) {
-    case MSG_WELCOME: w->up = true; break;
+    case MSG_WELCOME:
+        w->up = true;
+        for (size_t i = 0; i < m->welcome.n_drop; i++) forget(w, &m->welcome.drop[i]);
+        break;
     case MSG_LEASE: take(w, &m->lease); break;
     case MSG_LEASES:
         for (size_t i = 0; i < m->leases.n_leases; i++) take(w, &m->leases.lease[i]);
@@ -132,6 +155,9 @@ static void on_worker(struct tie *t, const struct msg *m)
     case MSG_OFFERS_OK:
         for (size_t i = 0; i < m->offers_ok.n_offers; i++)
             if (m->offers_ok.offer[i].verdict == OFFER_UPLOAD) load_fail("the broker did not take a result");
+        break;
+    case MSG_BEAT_OK:
+        for (size_t i = 0; i < m->beat_ok.n_cancel; i++) let_go(w, &m->beat_ok.cancel[i]);
         break;
     case MSG_ERROR: load_fail("a worker is told: %.*s", (int)m->error.text.len, m->error.text.at);
     default: break;
@@ -174,4 +200,15 @@ void workers_turn(struct load *l)
         if (w->n_todo) offer_due(w, now);
         if (now / 1000 - w->beat_ms > BEAT_MS) beat(w, now / 1000);
     }
+}
+
+void worker_again(struct load *l, int i)
+{
+    struct worker *w = &l->worker[i];
+    struct held    held[LEASES_MAX];
+
+    for (size_t k = 0; k < w->n_todo; k++) held[k] = (struct held){w->todo[k].lease.task, w->todo[k].lease.epoch};
+    w->up = false;
+    w->beat_ms = now_ms();
+    tie_again(&w->tie, held, w->n_todo);
 }
