@@ -93,7 +93,7 @@ static int take(struct client *c, int64_t until_ms, struct msg *m, struct err *e
         }
         rc = idle(c, e);
         if (rc) return rc;
-        if (left <= 0) return ERR_BUSY;
+        if (left <= 0 || peer_cut_off(c->peer)) return ERR_BUSY; /* the answer would not come any more */
         rc = peer_wait(c->peer, left < SLICE_MS ? left : SLICE_MS);
         if (rc < 0) return err_set(e, rc, "waiting for the broker at %.150s failed", c->endpoint);
     }
@@ -163,6 +163,7 @@ static int meet(struct client *c, struct err *e)
         if (rc != ERR_BUSY) return rc;
         rc = silent(c, now, e);
         if (rc) return rc;
+        if (now_ms() - now < SLICE_MS) sleep_ms(SLICE_MS); /* connections that end as soon as they stand */
     }
 }
 

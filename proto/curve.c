@@ -50,7 +50,7 @@ int watch_open(struct watch **out, void *context, void *socket, struct crowd *cr
 {
     static _Atomic unsigned n_made; /* names are the context's */
     const int     kinds = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                      ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | (crowd ? ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED : 0);
+                      ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_DISCONNECTED | (crowd ? ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CLOSED : 0);
     struct watch *w = calloc(1, sizeof *w);
     char          name[64];
     const int     zero = 0;
@@ -86,6 +86,7 @@ enum handshake watch_next(struct watch *w)
         memcpy(&value, event + 2, 4);
         if (kind == ZMQ_EVENT_ACCEPTED && w->crowd) crowd_came(w->crowd, (int)value);
         if ((kind == ZMQ_EVENT_CLOSED || kind == ZMQ_EVENT_DISCONNECTED) && w->crowd) crowd_left(w->crowd, (int)value);
+        if (kind == ZMQ_EVENT_DISCONNECTED && !w->crowd) return HANDSHAKE_OVER;
         if (kind == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) return HANDSHAKE_DONE;
         if (kind == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) return HANDSHAKE_DENIED;
         if (kind == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)
@@ -113,7 +114,7 @@ static enum handshake knock(struct watch *w)
     int64_t        until = now_ms() + TRY_MS;
     enum handshake h;
 
-    while ((h = watch_next(w)) == HANDSHAKE_NONE && now_ms() < until) {
+    while (((h = watch_next(w)) == HANDSHAKE_NONE || h == HANDSHAKE_OVER) && now_ms() < until) {
         zmq_pollitem_t item = {.socket = w->events, .events = ZMQ_POLLIN};
 
         zmq_poll(&item, 1, 100);

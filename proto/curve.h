@@ -24,7 +24,8 @@ enum handshake {
     HANDSHAKE_DONE,
     HANDSHAKE_DENIED, /* the ZAP handler said no */
     HANDSHAKE_OTHER,  /* one side has keys, the other none: mechanisms differ */
-    HANDSHAKE_BROKEN  /* ended without a reason: another server's key, no ZeroMQ, a peer that died */
+    HANDSHAKE_BROKEN, /* ended without a reason: another server's key, no ZeroMQ, a peer that died */
+    HANDSHAKE_OVER    /* no handshake: the connection is gone; told to who connected only */
 };
 struct watch;
 /* Before bind or connect. crowd: of a listener, kept; NULL of who connects. */

@@ -24,8 +24,8 @@
 
 #define ENDPOINT_MAX_BYTES 255
 #define HWM_MESSAGES       1000
-#define SOCKETS_MAX        4096
-#define BACKLOG            1024
+#define SOCKETS_MAX        16384 /* three of who connects: itself, and two that watch it */
+#define BACKLOG            4096 /* a farm that comes back all at once; the system may allow less (net.core.somaxconn) */
 #define FILES_WISHED       65536
 #define FILES_MIN          64
 #define BROKEN_MAX         40 /* handshakes that break off, one after the other, some 5 s: it will not get better. Fewer may be a crowd at the door (crowd.h) */
@@ -37,8 +37,9 @@ struct peer {
     void      *socket;
     bool       router, owns_file; /* the file of an ipc listener: ZeroMQ leaves it behind */
     bool       keyed;
-    struct watch  *watch;     /* of a tcp peer */
+    struct watch  *watch;     /* of a tcp listener, and of who connects */
     enum handshake handshake; /* the last that was heard of */
+    bool       met, cut_off;  /* of who connects: a connection stood, and ended */
     uint64_t   n_refused;
     unsigned   n_broken; /* handshakes in a row */
     struct crowd crowd; /* of a listener */
@@ -227,7 +228,7 @@ static int open_socket(struct peer **out, const char *endpoint, bool router, con
     rc = p->socket ? set_options(p, e) : zmq_err(e, ERR_STATE, "a socket for", endpoint);
     if (!rc && p->keyed) rc = router ? curve_serve(p->socket, key, e) : curve_join(p->socket, key, e);
     p->crowd.keyed = p->keyed;
-    if (!rc && starts(endpoint, "tcp://")) rc = watch_open(&p->watch, context, p->socket, router ? &p->crowd : NULL, e);
+    if (!rc && (!router || starts(endpoint, "tcp://"))) rc = watch_open(&p->watch, context, p->socket, router ? &p->crowd : NULL, e);
     if (rc) peer_close(p);
     else *out = p;
     return rc;
@@ -312,10 +313,19 @@ void peer_tend(struct peer *p)
     enum handshake h;
 
     while (p->watch && (h = watch_next(p->watch)) != HANDSHAKE_NONE) {
+        p->cut_off |= p->met && h == HANDSHAKE_OVER; /* a handshake that came to nothing ends so, too */
+        p->met |= h == HANDSHAKE_DONE;
+        if (h == HANDSHAKE_OVER) continue;
         p->handshake = h;
         p->n_refused += h != HANDSHAKE_DONE;
         p->n_broken = h == HANDSHAKE_BROKEN ? p->n_broken + 1 : 0;
     }
+}
+
+bool peer_cut_off(struct peer *p)
+{
+    peer_tend(p);
+    return p->cut_off;
 }
 
 int peer_refused(struct peer *p, struct err *e)

@@ -42,6 +42,9 @@ int  peer_recv(struct peer *p, struct arena *a, struct route *from, struct msg *
 /* Of a listener: has it keys? And whose key the message last received came with (CURVE_BYTES; NULL on a listener without keys). */
 bool           peer_keyed(const struct peer *p);
 const uint8_t *peer_user(const struct peer *p);
+/* Of who connected: the connection that stood is gone, and with it all that was asked on it. ZeroMQ connects again by itself, but to the listener that is
+ * somebody new: better begin anew, on a new peer. */
+bool     peer_cut_off(struct peer *p);
 /* Of who connected by tcp://, and hears nothing. 0: nothing is known against it. ERR_STATE: it was turned away, and this socket will not come
  * in any more: the sentence says what to do about keys. ERR_BUSY: the last handshake broke off; it goes on trying.
  * (A listener that wants keys may hang up on who has none before it says why: then it is ERR_BUSY for some seconds, and ERR_STATE.) */

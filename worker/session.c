@@ -282,6 +282,11 @@ void session_tick(struct worker *w, int64_t now_ms)
     int64_t         patience = BEATS_MISSED * s->interval_ms;
 
     if (s->state == SESSION_QUIET || turned_away(w, now_ms)) return;
+    if (peer_cut_off(s->peer)) {
+        log_info("connection_lost", "next=\"a new session\"");
+        begin_anew(w, now_ms);
+        return;
+    }
     if (s->state == SESSION_HELLO && s->hello_ms == 0) {
         if (now_ms >= s->retry_ms) say_hello(w, now_ms);
         return;

@@ -1,6 +1,6 @@
 /* failing.c - a disk whose n-th call fails, put before a program by LD_PRELOAD: open (for writing), write, pwrite, fsync, fdatasync, ftruncate, rename, unlink, mkdir
  * and posix_fallocate of what lies under $FAILING_ROOT are counted, and the $FAILING_AT-th, and with $FAILING_ON=1 all after it, fails as $FAILING_AS says:
- * eio; enospc (only calls that may need room); short (half of a write's bytes are written, and that is said). Before powerloss.so it is in front of a disk that forgets, too.
+ * eio; enospc (only calls that may need room, so no sync of a folder); short (half of a write's bytes are written, and that is said). Before powerloss.so it is in front of a disk that forgets, too.
  * As Linux does it, a sync that failed takes what was not yet on the disk with it: whatever is said of that file later, it is not synced any more.
  * $FAILING_SAID: a file that holds the count, and from the first failure on the name of the call (struct failing_said).
  * Believes: the program calls libc's functions. Not here: reads, which say nothing about promises (test_damage.c flips what they read). */
@@ -185,17 +185,21 @@ int posix_fallocate64(int fd, off64_t from, off64_t size)
 static int sync_or_fail(const char *name, int fd, int (*real)(int))
 {
     struct stat st;
+    bool        gone = false;
 
     if (!mine(fd) || fstat(fd, &st)) return real(fd);
-    if (!as_short && fails(name, "")) {
+    if (!as_short && !(as_full && S_ISDIR(st.st_mode)) && fails(name, "")) {
+        pthread_mutex_lock(&mtx);
         if (n_lost == LOST_MAX) abort();
         lost[n_lost++] = st.st_ino;
+        pthread_mutex_unlock(&mtx);
         errno = as_full ? ENOSPC : EIO;
         return -1;
     }
-    for (size_t i = 0; i < n_lost; i++)
-        if (lost[i] == st.st_ino) return 0;
-    return real(fd);
+    pthread_mutex_lock(&mtx);
+    for (size_t i = 0; i < n_lost; i++) gone |= lost[i] == st.st_ino;
+    pthread_mutex_unlock(&mtx);
+    return gone ? 0 : real(fd);
 }
 
 int fsync(int fd)

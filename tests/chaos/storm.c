@@ -1,9 +1,9 @@
-/* storm.c - storm BROKER CLIENTS WORKERS [ROUNDS [DOWN_MS [LIMIT_MS]]]: a reconnect storm. The broker's real process, killed with -9 and started again
+/* storm.c - storm [--keys] [--deaf] BROKER CLIENTS WORKERS [ROUNDS [DOWN_MS [LIMIT_MS]]]: a reconnect storm. The broker's real process, killed with -9 and started again
  * DOWN_MS (1000) later, ROUNDS times (1), and in this process as many sessions as wanted; how long until every one of them is WELCOME again.
  *
- * A session behaves as the product's own: a worker says BEAT every BEAT_MS and begins anew after three unanswered ones (worker/session.c); a client asks
- * EVENTS for a second at a time and gives its socket up 3 s after that (client/client.c); ERROR{UNKNOWN_SESSION} makes both begin anew at once, on
- * a new socket. Fails when a session is not back LIMIT_MS (60000) after the broker listens. RELIABILITY.md s.6.3 N3. */
+ * A session behaves as the product's own: it begins anew, on a new socket, when its connection ends (not with --deaf); a worker says BEAT every BEAT_MS and begins
+ * anew after three unanswered ones (worker/session.c); a client asks EVENTS for a second at a time and gives its socket up 3 s after that (client/client.c);
+ * ERROR{UNKNOWN_SESSION} makes both begin anew at once. --keys: with CURVE. Fails when a session is not back LIMIT_MS (60000) after the broker listens. RELIABILITY.md s.6.3 N3. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +16,7 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/hash.h"
+#include "proto/keyring.h"
 #include "proto/peer.h"
 #include "tests/tmp.h"
 
@@ -35,7 +36,10 @@ struct session {
 static char         endpoint[300] = "tcp://127.0.0.1:*", data[300];
 static struct arena in;
 static int64_t      start_ms; /* when the broker was listening */
-static uint64_t     n_unknown, n_silent;
+static uint64_t     n_unknown, n_silent, n_cut_off;
+static bool         deaf;
+static char         keys[300]; /* "": none */
+static struct key   client_key, worker_key;
 static struct err   last; /* why a socket could not be opened */
 
 static void fail(const char *what, const char *why)
@@ -57,6 +61,7 @@ static pid_t broker_start(const char *program)
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(ready[0]);
+        if (*keys) setenv("ZFARM_KEYS", keys, 1);
         execl(program, program, "--listen", endpoint, "--data", data, "--ready-fd", fd, "--log-level", "error", "--crash-guard", "0", NULL);
         _exit(127);
     }
@@ -75,7 +80,7 @@ static void begin(struct session *s, int64_t now)
 {
     peer_close(s->peer);
     s->peer = NULL;
-    peer_connect(&s->peer, endpoint, &last);
+    peer_connect_as(&s->peer, endpoint, !*keys ? NULL : s->worker ? &worker_key : &client_key, &last);
     s->said = s->up = false;
     s->heard_ms = s->said_ms = now;
 }
@@ -143,6 +148,10 @@ static void turn(struct session *s, int64_t now)
     if (!s->peer) begin(s, now);
     if (!s->peer) return;
     hear(s, now);
+    if (s->peer && !deaf && peer_cut_off(s->peer)) {
+        n_cut_off++;
+        begin(s, now);
+    }
     if (!s->peer) return;
     if (!s->said) say_hello(s, now);
     if (s->up && s->worker && now - s->said_ms >= BEAT_MS) say_more(s, now);
@@ -181,9 +190,29 @@ static void print_back(int round, const struct session *s, size_t n)
     if (!ms) abort();
     for (size_t i = 0; i < n; i++) ms[i] = s[i].back_ms;
     qsort(ms, n, sizeof *ms, by_value);
-    printf("  round %d: %zu sessions back, p50 %.2f s, p99 %.2f s, the last %.2f s after the broker listens; told that they are unknown %" PRIu64 ", gave up a silent socket %" PRIu64 "\n",
-           round, n, (double)ms[n / 2] / 1000, (double)ms[n * 99 / 100] / 1000, (double)ms[n - 1] / 1000, n_unknown, n_silent);
+    printf("  round %d: %zu sessions back, p50 %.2f s, p99 %.2f s, the last %.2f s after the broker listens; told that they are unknown %" PRIu64 ", gave up a silent socket %" PRIu64 ", saw their connection end %" PRIu64 "\n",
+           round, n, (double)ms[n / 2] / 1000, (double)ms[n * 99 / 100] / 1000, (double)ms[n - 1] / 1000, n_unknown, n_silent, n_cut_off);
     free(ms);
+}
+
+static void keys_make(const char *dir)
+{
+    struct keyring r = {0};
+    struct key     server;
+    struct err     e = {0};
+    char           path[400];
+
+    snprintf(keys, sizeof keys, "%s", dir);
+    key_make(&server, "server", KEY_BROKER, NULL);
+    key_make(&client_key, "clients", KEY_ADMIN, server.public_key); /* an admin may have any number of connections */
+    key_make(&worker_key, "workers", KEY_WORKER, server.public_key);
+    snprintf(path, sizeof path, "%s/server.key", keys);
+    if (key_write(&server, path, &e) || keyring_add(&r, "clients", KEY_ADMIN, client_key.public_key, &e) ||
+        keyring_add(&r, "workers", KEY_WORKER, worker_key.public_key, &e))
+        fail("keys", e.text);
+    snprintf(path, sizeof path, "%s/accounts", keys);
+    if (keyring_write(&r, path, &e)) fail(path, e.text);
+    keyring_release(&r);
 }
 
 /* Argument i, or what it is when it is not said; -1: not a number up to a million. */
@@ -200,21 +229,30 @@ static int number(int argc, char **argv, int i, int unsaid)
 int main(int argc, char **argv)
 {
     static struct session *s;
-    int        clients = number(argc, argv, 2, -1), workers = number(argc, argv, 3, -1), rounds = number(argc, argv, 4, 1);
-    int        down_ms = number(argc, argv, 5, 1000), limit_ms = number(argc, argv, 6, 60000);
-    size_t     n = (size_t)(clients + workers);
+    bool       keyed = false, odd = false;
+    int        clients, workers, rounds, down_ms, limit_ms;
+    size_t     n;
     struct tmp tmp;
     pid_t      pid;
     char       cmd[400];
 
-    if (argc > 7 || clients < 0 || workers < 0 || n == 0 || rounds < 1 || down_ms < 0 || limit_ms < 1) {
-        fprintf(stderr, "usage: storm BROKER CLIENTS WORKERS [ROUNDS [DOWN_MS [LIMIT_MS]]]\n");
+    for (; argc > 1 && argv[1][0] == '-'; argc--, argv++) {
+        if (!strcmp(argv[1], "--keys")) keyed = true;
+        else if (!strcmp(argv[1], "--deaf")) deaf = true;
+        else odd = true;
+    }
+    clients = number(argc, argv, 2, -1), workers = number(argc, argv, 3, -1), rounds = number(argc, argv, 4, 1);
+    down_ms = number(argc, argv, 5, 1000), limit_ms = number(argc, argv, 6, 60000);
+    n = (size_t)(clients + workers);
+    if (odd || argc > 7 || clients < 0 || workers < 0 || n == 0 || rounds < 1 || down_ms < 0 || limit_ms < 1) {
+        fprintf(stderr, "usage: storm [--keys] [--deaf] BROKER CLIENTS WORKERS [ROUNDS [DOWN_MS [LIMIT_MS]]]\n");
         return 2;
     }
     s = calloc(n, sizeof *s);
     setvbuf(stdout, NULL, _IOLBF, 0);
     tmp_open(&tmp);
     snprintf(data, sizeof data, "%s/data", tmp.dir);
+    if (keyed) keys_make(tmp.dir);
     if (!s || arena_init(&in, "storm", MSG_ARENA_BYTES)) abort();
     pid = broker_start(argv[1]);
     for (size_t i = 0; i < n; i++) {
@@ -232,7 +270,7 @@ int main(int argc, char **argv)
         }
         kill(pid, SIGKILL);
         if (waitpid(pid, NULL, 0) != pid) abort();
-        n_unknown = n_silent = 0;
+        n_unknown = n_silent = n_cut_off = 0;
         for (size_t i = 0; i < n; i++) s[i].back_ms = -1;
         start_ms = INT64_MAX / 2;
         for (until = now_ms() + down_ms; now_ms() < until; sleep_ms(TURN_MS))

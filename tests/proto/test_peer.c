@@ -255,11 +255,50 @@ static void open_files(void **state)
     assert_int_equal(listen_with_files(20, 20), ERR_LIMIT);
 }
 
+/* A connection that stood and ended is known without waiting for an answer; one that never stood is none. */
+static void cut_off(void **state)
+{
+    const char *const at[] = {endpoint, "tcp://127.0.0.1:*"};
+    struct err        e = {0};
+
+    (void)state;
+    for (size_t k = 0; k < 2; k++) {
+        struct peer *broker = NULL, *worker = NULL, *other = NULL;
+        struct route from;
+        struct msg   m = {.kind = MSG_READY, .correlation = 5, .ready = {2}}, got;
+        char         where[300];
+        bool         gone = false;
+
+        assert_int_equal(peer_bind(&broker, at[k], NULL, &e), 0);
+        snprintf(where, sizeof where, "%s", peer_endpoint(broker));
+        assert_int_equal(peer_connect(&worker, where, &e), 0);
+        assert_int_equal(send_soon(worker, NULL, &m, &e), 0);
+        assert_int_equal(recv_soon(broker, &from, &got, &e), 0);
+        assert_false(peer_cut_off(worker));
+        peer_close(broker);
+        assert_int_equal(peer_connect(&other, where, &e), 0);
+        for (int i = 0; i < 2000 && !gone; i++) {
+            gone = peer_cut_off(worker);
+            if (!gone) usleep(10000);
+        }
+        assert_true(gone);
+        assert_false(peer_cut_off(other));
+        assert_int_equal(peer_bind(&broker, where, NULL, &e), 0);
+        assert_int_equal(send_soon(other, NULL, &m, &e), 0);
+        assert_int_equal(recv_soon(broker, &from, &got, &e), 0);
+        assert_false(peer_cut_off(other));
+        assert_true(peer_cut_off(worker)); /* connected again or not: what was asked on it is gone */
+        peer_close(other);
+        peer_close(worker);
+        peer_close(broker);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-        T(there_and_back), T(full_queue), T(hostile), T(endpoints), T(stale_files), T(open_files)};
+        T(there_and_back), T(full_queue), T(hostile), T(endpoints), T(stale_files), T(open_files), T(cut_off)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
