@@ -28,11 +28,24 @@
 #define MESSAGES_A_TURN 64
 
 /* ---- sending ---- */
+/* ZeroMQ counts the messages it holds for a peer, not their bytes, and a thousand answers may be a thousand MiB. */
+bool session_behind(struct session *s)
+{
+    uint64_t arrived;
+
+    if (s->owed_bytes <= OWED_MAX_BYTES) return false;
+    arrived = peer_arrived(&s->route, &s->arrived_mark);
+    s->owed_bytes -= arrived < s->owed_bytes ? arrived : s->owed_bytes;
+    return s->owed_bytes > OWED_MAX_BYTES;
+}
+
 int broker_send(struct broker *b, struct peer *p, const struct route *to, const struct msg *m)
 {
-    struct err e = {0};
-    int        rc = peer_send(p, to, m, &e);
+    struct err      e = {0};
+    struct session *s = m->kind == MSG_CHUNK ? NULL : broker_session(b, p, to);
+    int             rc = s && session_behind(s) ? err_set(&e, ERR_BUSY, "it has not read what it was sent") : peer_send(p, to, m, &e);
 
+    if (rc == 0 && s) s->owed_bytes += peer_sent_bytes(p);
     if (rc == 0) return 0;
     b->stats.sends_refused++;
     if (rc == ERR_BUSY || rc == ERR_NOTFOUND)
@@ -165,17 +178,18 @@ bool broker_disk_low(struct broker *b, uint64_t need_bytes)
 
 static const struct {
     broker_on_f *f;
-    enum role    role; /* 0: both */
+    enum role    role;  /* 0: both */
+    bool         reads; /* changes nothing: not begun for who does not read the answers either */
 } handler[] = {
     [MSG_BYE] = {on_bye, 0},
     [MSG_SUBMIT] = {on_submit, ROLE_CLIENT},
     [MSG_CANCEL] = {on_cancel, ROLE_CLIENT},
-    [MSG_JOBS] = {on_jobs, ROLE_CLIENT},
-    [MSG_SHOW] = {on_show, ROLE_CLIENT},
+    [MSG_JOBS] = {on_jobs, ROLE_CLIENT, true},
+    [MSG_SHOW] = {on_show, ROLE_CLIENT, true},
     [MSG_EVENTS] = {on_events, ROLE_CLIENT},
-    [MSG_FETCH] = {on_fetch, ROLE_CLIENT},
+    [MSG_FETCH] = {on_fetch, ROLE_CLIENT, true},
     [MSG_COLLECTED] = {on_collected, ROLE_CLIENT},
-    [MSG_WORKERS] = {on_workers, ROLE_CLIENT},
+    [MSG_WORKERS] = {on_workers, ROLE_CLIENT, true},
     [MSG_CONTROL] = {on_control, ROLE_CLIENT},
     [MSG_CREDIT] = {on_credit, ROLE_CLIENT},
     [MSG_READY] = {on_ready, ROLE_WORKER},
@@ -212,6 +226,8 @@ static void handle(struct broker *b, struct ask *a)
         b->stats.denied++;
         broker_error(b, a, WIRE_DENIED, 0, "%s is a %s here: this is for admins (zfarm-keys add NAME --role admin)", a->session->account,
                      key_role_name(a->session->rank));
+    } else if (handler[kind].reads && session_behind(a->session)) {
+        b->stats.sends_refused++;
     } else {
         handler[kind].f(b, a);
     }

@@ -24,6 +24,7 @@
 #define EXIT_DISK           74 /* EX_IOERR: the journal or the spool failed */
 #define CLIENT_FORGET_MS    600000
 #define WAITERS_PER_SESSION 16
+#define OWED_MAX_BYTES      (1 << 20) /* that a session has not taken yet: no more answers then. Chunks are not counted: they have their credit */
 #define SPARE_BYTES         (16 << 20) /* below this much free disk no new work and no new result is taken */
 
 struct broker;
@@ -44,6 +45,7 @@ struct session { /* one connection that said HELLO */
     int64_t        seen_ms, progress_ms; /* progress was told last */
     uint64_t       tick_seen; /* book.tick then */
     size_t         n_waiters, n_downloads;
+    uint64_t       owed_bytes, arrived_mark; /* answers sent that may not have arrived; for session_behind() */
     struct worker *worker; /* ROLE_WORKER */
     UT_hash_handle hh;
 };
@@ -127,7 +129,9 @@ struct promise {
     struct offer_ok offer_ok[]; /* of OFFERS_OK: see broker_begin_rows() */
 };
 
-int  broker_send(struct broker *b, struct peer *p, const struct route *to, const struct msg *m); /* 0, ERR_BUSY, ERR_NOTFOUND; counted */
+/* 0; ERR_BUSY: its queue is full, or it reads too slowly (session_behind()); ERR_NOTFOUND: it is gone. Counted. Who hears no answer asks again, idempotently. */
+int  broker_send(struct broker *b, struct peer *p, const struct route *to, const struct msg *m);
+bool session_behind(struct session *s); /* more than OWED_MAX_BYTES of answers are on their way to it */
 void broker_reply(struct broker *b, const struct ask *a, struct msg *m); /* m with the asker's correlation */
 void broker_error(struct broker *b, const struct ask *a, enum wire_error code, uint32_t retry_after_ms, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));

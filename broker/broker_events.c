@@ -51,6 +51,7 @@ static bool due(struct broker *b, struct waiter *w, int64_t now_ms)
     const struct job *j = w->ask.job ? book_find(&b->book, w->ask.job) : NULL;
     uint64_t          tick = j ? j->tick : b->book.tick;
 
+    if (session_behind(w->session)) return false;
     if (now_ms >= w->until_ms || w->ask.cursor > b->book.seq || (w->ask.job && !j)) return true;
     if (news(b, w, j)) return true;
     return tick > w->session->tick_seen && progress_due(b, w->session, now_ms);

@@ -8,10 +8,13 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -29,6 +32,7 @@
 #define FILES_WISHED       65536
 #define FILES_MIN          64
 #define BROKEN_MAX         40 /* handshakes that break off, one after the other, some 5 s: it will not get better. Fewer may be a crowd at the door (crowd.h) */
+#define FULL_PIPE_BYTES    (64 << 10) /* of an ipc connection, not yet read at the other end */
 #define ROUTE_BYTES        5 /* what ROUTER gives: a zero and a counter */
 
 static void *context; /* one per process, made by the first peer */
@@ -46,6 +50,7 @@ struct peer {
     uint8_t    user[CURVE_BYTES]; /* of the message last received */
     char       endpoint[ENDPOINT_MAX_BYTES + 1];
     struct buf head, body;
+    size_t     sent_bytes;
 };
 
 static bool starts(const char *text, const char *prefix)
@@ -420,10 +425,32 @@ int peer_send(struct peer *p, const struct route *to, const struct msg *m, struc
     f[n++] = (struct frame){buf_str(&p->body).at, p->body.len};
     if (m->kind == MSG_CHUNK) f[n++] = (struct frame){m->chunk.bytes.at, m->chunk.bytes.len};
     rc = send_frames(p->socket, f, n);
+    p->sent_bytes = 0;
+    for (size_t i = to ? 1 : 0; i < n; i++) p->sent_bytes += f[i].len;
     if (rc == 0) return 0;
     if (rc == EAGAIN) return err_set(e, ERR_BUSY, "%s: the queue to %s is full, or nobody is there", msg_kind_name(m->kind), p->endpoint);
     if (rc == EHOSTUNREACH) return err_set(e, ERR_NOTFOUND, "%s: its peer is gone", msg_kind_name(m->kind));
     return err_set(e, ERR_IO, "sending %s by %s: %s", msg_kind_name(m->kind), p->endpoint, zmq_strerror(rc));
+}
+
+size_t peer_sent_bytes(const struct peer *p)
+{
+    return p->sent_bytes;
+}
+
+uint64_t peer_arrived(const struct route *to, uint64_t *mark)
+{
+    struct tcp_info info = {0};
+    socklen_t       len = sizeof info;
+    int             waiting = 0;
+    uint64_t        before = *mark;
+
+    if (to->fd < 0) return UINT64_MAX;
+    if (getsockopt(to->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && len >= offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof info.tcpi_bytes_acked) {
+        *mark = info.tcpi_bytes_acked;
+        return *mark > before ? *mark - before : 0;
+    }
+    return ioctl(to->fd, SIOCOUTQ, &waiting) == 0 && waiting > FULL_PIPE_BYTES ? 0 : UINT64_MAX;
 }
 
 /* One frame, not waiting. 0, EAGAIN, or another error; *more tells whether the message goes on. */
@@ -481,6 +508,7 @@ static int take_message(struct peer *p, zmq_msg_t *f, size_t n_got, struct arena
         if (p->keyed && (n_got < 2 || take_user(&f[1], p->user))) return err_set(e, ERR_PROTO, "a message without a key");
         memcpy(from->id, id.at, id.len);
         from->len = (uint8_t)id.len;
+        from->fd = n_got > 1 ? zmq_msg_get(&f[1], ZMQ_SRCFD) : -1;
     }
     head = n_got > skip ? frame_str(&f[skip]) : (struct str){0};
     wire_peek(head, &m->kind, &m->correlation);

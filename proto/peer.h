@@ -22,6 +22,7 @@ struct peer;
 struct route { /* whom a ROUTER speaks to; dies with the connection */
     uint8_t id[16];
     uint8_t len;
+    int     fd; /* for peer_arrived() alone; -1: not known */
 };
 
 struct peer_opts {
@@ -39,6 +40,10 @@ void peer_close(struct peer *p);
 int  peer_send(struct peer *p, const struct route *to, const struct msg *m, struct err *e);
 /* 0 with *m in a; ERR_BUSY: nothing there; ERR_PROTO: a malformed message (from, and m->kind/correlation if readable, are set). */
 int  peer_recv(struct peer *p, struct arena *a, struct route *from, struct msg *m, struct err *e);
+size_t peer_sent_bytes(const struct peer *p); /* of the last message that peer_send() sent */
+/* How many bytes more than at *mark have arrived at the other end's machine, whatever they were; *mark, 0 at first, follows. By TCP's own count; on ipc, which has
+ * none, all (UINT64_MAX) as soon as little waits there, and till then nothing. UINT64_MAX, too, when nothing can be known. */
+uint64_t peer_arrived(const struct route *to, uint64_t *mark);
 /* Of a listener: has it keys? And whose key the message last received came with (CURVE_BYTES; NULL on a listener without keys). */
 bool           peer_keyed(const struct peer *p);
 const uint8_t *peer_user(const struct peer *p);

@@ -1,4 +1,4 @@
-/* slow.c - slow BROKER [TASKS [SLOW]]: clients that read 1 KiB a second while others work. RELIABILITY.md s.6.3 A1.
+/* slow.c - slow BROKER [TASKS [SLOW [NOISE_KIB]]]: clients that read 1 KiB a second while others work. RELIABILITY.md s.6.3 A1.
  *
  * The real broker on loopback; ten clients and four workers, all played here, make TASKS (10,000) images of 2 KiB, each client asking for its events as they come; twice:
  * without anybody slow, and beside SLOW (8) clients on bare TCP sockets with small buffers that read 1 KiB a second. Half of those ask politely, EVENTS of all jobs with the images
@@ -24,7 +24,7 @@
 #define RUDE_MS     50
 #define PATIENCE_MS 60000
 #define EACH_KIB    2048 /* what a slow client may cost */
-#define NOISE_KIB   4096 /* of the allocator, and of what the second half's jobs take beyond the first's */
+#define NOISE_KIB   4096 /* unsaid: of the allocator, and of what the second half's jobs take beyond the first's */
 
 static struct tmp  tmp;
 static char        endpoint[300] = "tcp://127.0.0.1:*", data[300];
@@ -343,14 +343,15 @@ static struct figures make(size_t n)
 int main(int argc, char **argv)
 {
     size_t tasks = argc > 2 ? (size_t)strtoul(argv[2], NULL, 10) : 10000, n = argc > 3 ? (size_t)strtoul(argv[3], NULL, 10) : 8;
+    long   noise_kib = argc > 4 ? strtol(argv[4], NULL, 10) : NOISE_KIB;
     char   line[300];
     char  *args[] = {argc > 1 ? argv[1] : "", "--ready-fd", "", "--listen", endpoint, "--data", data, "--log-level", "none", "--crash-guard", "0", NULL};
     struct figures calm, with;
     uint64_t       n_asked = 0, n_read = 0;
     long           most_kib;
 
-    if (argc < 2 || argc > 4 || tasks < JOB_TASKS || tasks > 1000000 || n < 1 || n > SLOW_MAX) {
-        fprintf(stderr, "usage: slow BROKER [TASKS [SLOW]]\n");
+    if (argc < 2 || argc > 5 || tasks < JOB_TASKS || tasks > 1000000 || n < 1 || n > SLOW_MAX) {
+        fprintf(stderr, "usage: slow BROKER [TASKS [SLOW [NOISE_KIB]]]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -379,7 +380,7 @@ int main(int argc, char **argv)
         n_asked += slow[i].n_asked;
         n_read += slow[i].read_bytes;
     }
-    most_kib = (long)n * EACH_KIB + NOISE_KIB + (calm.grew_kib > 0 ? calm.grew_kib : 0);
+    most_kib = (long)n * EACH_KIB + noise_kib + (calm.grew_kib > 0 ? calm.grew_kib : 0);
     printf("%zu images by %d clients: alone %.1f s, %ld KiB more memory, a question p50 %.2f ms, p99 %.2f ms; beside %zu slow ones %.1f s, %ld KiB (%.0f KiB for each of them; at most %d), p50 %.2f ms, "
            "p99 %.2f ms; the slow asked %" PRIu64 " times and read %" PRIu64 " KiB\n", tasks, OTHERS, calm.took_s, calm.grew_kib, calm.p50_ms, calm.p99_ms, n, with.took_s, with.grew_kib,
            (double)(with.grew_kib - calm.grew_kib) / (double)n, EACH_KIB, with.p50_ms, with.p99_ms, n_asked, n_read / 1024);

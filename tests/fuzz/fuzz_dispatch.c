@@ -6,6 +6,7 @@
  * order, and no virtual time runs away.  D6 nobody holds more than was granted, and no batch is larger than its worker makes. W1 to W4: broker_world.h. */
 #include "tests/fuzz/broker_world.h"
 
+#include <inttypes.h>
 #include <utlist.h>
 
 #include "base/hash.h"
@@ -293,7 +294,7 @@ static void ask(int route, uint8_t x, uint8_t y)
 
 static void start(bool quotas)
 {
-    struct broker_conf c = {.listen = {"fuzz"}, .n_listen = 1, .data = "/", .retention_ms = 1000, .ready_fd = -1, .farm_queued = 100};
+    struct broker_conf c = {.listen = {"fuzz"}, .n_listen = 1, .data = "/", .retention_ms = 1000, .ready_fd = -1, .farm_queued = 100, .remember_ms = quotas ? 0 : 7 * 86400000LL};
     struct err         e = {0};
 
     if (quotas) c.quota = (struct quota){.queued = 20, .leases = 3, .items_per_s = 1, .burst = 300, .bytes = 100};
@@ -338,9 +339,18 @@ static void event(const uint8_t *d, bool quotas)
     }
 }
 
+static uint64_t n_runs, n_events;
+
+static void say_counts(void)
+{
+    fprintf(stderr, "fuzz_dispatch: %" PRIu64 " runs, %" PRIu64 " events\n", n_runs, n_events);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     bool quotas = size && data[0] & 1;
+
+    if (!n_runs++ && atexit(say_counts)) abort();
 
     log_level_set(LOG_NONE);
     world_reset();
@@ -351,6 +361,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_all();
     for (size_t at = 1; at + 4 <= size && at < 4 * EVENTS_RUN; at += 4) {
         event(data + at, quotas);
+        n_events++;
         if (size && data[0] & 8) world_commit(100); /* the disk is fast */
         check_all();
     }
