@@ -76,6 +76,9 @@ static void good_generate(void **state)
     assert_true(a.row.spec.cfg_norm == 1.0f && a.row.spec.cfg_trunc == 0.6f);
     assert_string_equal(a.precision, "f32");
     assert_int_equal(a.n_workers, 3);
+    assert_int_equal(parse(ARGS_GENERATE, "-p|x|--place|text=cpu|--place=image=cpu,cpu", &a, said, sizeof said), 0);
+    assert_int_equal(a.n_places, 2);
+    assert_string_equal(a.place[1], "image=cpu,cpu");
 }
 
 static void empty_prompt_and_inference_steps(void **state)
@@ -129,6 +132,11 @@ static void bad_lines(void **state)
     } row[] = {
         {ARGS_GENERATE, "", "a prompt is needed"},
         {ARGS_GENERATE, "-p|x|-W|1000", "width 1000 is not a multiple of 16: use 992 or 1008"},
+        {ARGS_GENERATE, "-p|x|--place|text=cpu|--device|cpu", "--place goes without --device"},
+        {ARGS_GENERATE, "-p|x|--place|text=cpu image=cpu", "one part with its devices"},
+        {ARGS_GENERATE, "-p|x|--place|a|--place|b|--place|c|--place|d", "d is one too many"},
+        {ARGS_GENERATE, "-p|x|--place|auto|--broker|tcp://127.0.0.1:9", "--place is for a farm of this command's own"},
+        {ARGS_UP, "--place|auto|--workers|2", "--place goes without --workers"},
         {ARGS_GENERATE, "-p|x|-W|0", "width 0 is out of range"},
         {ARGS_GENERATE, "-p|x|-H|100000", "height 100000 is out of range"},
         {ARGS_GENERATE, "-p|x|-W|99999999999999999999", "width \"99999999999999999999\" is not a whole number"},

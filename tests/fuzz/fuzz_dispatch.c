@@ -160,12 +160,22 @@ static struct str name_of(char text[16], const char *kind, int who)
     return str_of(text);
 }
 
+/* A worker's transformers: a group of so many. */
+static size_t ranks(struct rank out[4], uint8_t x)
+{
+    size_t n = x / 9 % 5;
+
+    for (size_t i = 0; i < n; i++) out[i] = (struct rank){.device = str_of("cpu"), .parts = i ? RANK_IMAGE : (uint32_t)(1 + x % 7), .busy_permille = x};
+    return n;
+}
+
 static void hello(int route, uint8_t x, uint8_t y)
 {
     struct actor     *a = &actor[route];
     char              text[16];
     struct held       held[HELD];
     struct model_info model[2] = {{.name = str_of("turbo")}, {.name = str_of("base")}};
+    struct rank       rank[4];
     struct msg        m = {.kind = MSG_HELLO, .hello = {.role = route < FIRST_WORKER ? ROLE_CLIENT : ROLE_WORKER, .major = WIRE_MAJOR, .minor = WIRE_MINOR}};
 
     m.hello.name = name_of(text, "n", route < FIRST_WORKER ? route % 3 : x & 64 ? 4 : route); /* x & 64: two of one name */
@@ -174,6 +184,8 @@ static void hello(int route, uint8_t x, uint8_t y)
     if (route >= FIRST_WORKER) {
         m.hello.capacity = x % 9;
         m.hello.max_batch = y % 5;
+        m.hello.rank = rank;
+        m.hello.n_ranks = ranks(rank, x);
         m.hello.model = model + (y >> 7);
         m.hello.n_models = 1 + !(y & 128 || y & 64);
         for (uint32_t i = 0; i < a->n; i++)
@@ -245,7 +257,10 @@ static void beat(int route, uint8_t x, uint8_t y)
 {
     struct actor   *a = &actor[route];
     struct progress p[HELD];
-    struct msg      m = {.kind = MSG_BEAT, .beat = {.seq = ++a->seq, .progress = p}};
+    struct rank     rank[4];
+    struct msg      m = {.kind = MSG_BEAT, .beat = {.seq = ++a->seq, .progress = p, .rank = rank}};
+
+    m.beat.n_ranks = ranks(rank, x);
 
     if (x & 128) a->restarts++;
     m.beat.engine_restarts = a->restarts;

@@ -26,6 +26,8 @@ for f in "$@"; do
     case $f in
     fuzz_gguf | fuzz_vocab) printf '@' >"$build/corpus/$f/edit" && printf '#' >"$build/corpus/$f/edit-other" ;;
     fuzz_config) seed "$f" "$golden"/tiny-a/model/*.json "$golden"/tiny-a/model/*/*config.json ;;
+    fuzz_wire) # every message once: kind, then its body
+        perl -ane 'open my $f, ">:raw", "'"$build/corpus/$f"'/message-" . $n++; print $f substr(pack("H*", $F[1]), 4, 1), pack("H*", $F[2] // "")' "$here"/../proto/golden.txt ;;
     fuzz_png) seed "$f" "$golden"/tiny-a/case5.png ;;
     fuzz_batch) seed "$f" "$here"/../demo_accuracy/*20*.jsonl ;;
     fuzz_keys)

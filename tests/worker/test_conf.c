@@ -69,6 +69,49 @@ static void defaults(void **state)
     assert_non_null(strchr(c.name, ':'));
 }
 
+/* Words of --place, in the order they come; what goes with what; as many slots as keep a group busy. */
+static void places(void **state)
+{
+    static const char *const words[] = {"image=cuda:1,cuda:2", "text=cuda:0", "vae=cuda:0"};
+    struct worker_conf c;
+    struct err         e = {0};
+    char               line[PLACE_LINE_BYTES];
+
+    (void)state;
+    worker_conf_init(&c);
+    assert_int_equal(worker_conf_model(&c, "x", &e), 0);
+    for (size_t i = 0; i < 3; i++) assert_int_equal(worker_conf_place(&c, words[i], &e), 0);
+    assert_int_equal(worker_conf_place(&c, "auto", &e), ERR_ARG);
+    assert_int_equal(worker_conf_place(&c, "", &e), ERR_ARG);
+    assert_int_equal(worker_conf_place(&c, "text=cpu image=cpu", &e), ERR_ARG);
+    assert_int_equal(worker_conf_check(&c, &e), 0);
+    assert_string_equal(place_line(&c.place, line), "text=cuda:0 image=cuda:1,cuda:2 vae=cuda:0");
+    assert_int_equal(c.n_slots, 4);
+    c.slots_given = true;
+    c.n_slots = 7;
+    assert_int_equal(worker_conf_check(&c, &e), 0);
+    assert_int_equal(c.n_slots, 7);
+    c.device_given = true;
+    assert_int_equal(worker_conf_check(&c, &e), ERR_ARG);
+    assert_non_null(strstr(e.text, "--device goes without --place"));
+    c.device_is_last = true; /* the foreman's word */
+    assert_int_equal(worker_conf_check(&c, &e), 0);
+    assert_string_equal(c.place_words, "");
+
+    worker_conf_init(&c);
+    assert_int_equal(worker_conf_model(&c, "x", &e), 0);
+    assert_int_equal(worker_conf_place(&c, "auto", &e), 0);
+    assert_int_equal(worker_conf_check(&c, &e), 0); /* it is asked for later */
+    assert_int_equal(c.place.n_image, 0);
+    assert_int_equal(worker_conf_place(&c, "text=cpu", &e), ERR_ARG);
+    worker_conf_init(&c);
+    assert_int_equal(worker_conf_model(&c, "x", &e), 0);
+    assert_int_equal(worker_conf_place(&c, "text=cpu", &e), 0);
+    assert_int_equal(worker_conf_check(&c, &e), ERR_ARG);
+    while (worker_conf_place(&c, "image=cpu", &e) == 0) continue;
+    assert_non_null(strstr(e.text, "placements of more than"));
+}
+
 static void budgets(void **state)
 {
     static const char *const bad[] = {"", "0", "-1", "0.2", "1025", "nan", "inf", "12 GiB", "1e400"};
@@ -88,7 +131,7 @@ static void budgets(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(model_names), cmocka_unit_test(sets_of_files), cmocka_unit_test(defaults),
-                                       cmocka_unit_test(budgets)};
+                                       cmocka_unit_test(budgets), cmocka_unit_test(places)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
