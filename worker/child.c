@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -149,6 +150,9 @@ static void loads_said(struct child *c)
         log_warn("engine_ranks", "why=\"what it says of its devices cannot be\"");
         return;
     }
+    for (uint32_t i = 0; i < said.n_ranks; i++)
+        log_debug("load", "rank=%u device=%s busy_permille=%u used_bytes=%" PRIu64 " total_bytes=%" PRIu64, i, c->model.rank[i].device,
+                  said.rank[i].busy_permille, said.rank[i].used_bytes, said.rank[i].total_bytes);
     c->loads = said;
     c->loads_new = true;
 }

@@ -21,6 +21,7 @@ enum work_state { WORK_FREE, WORK_WAITING, WORK_RUNNING, WORK_WRITING, WORK_FINI
 struct work {
     enum work_state state;
     uint64_t        task, epoch, job, order; /* order: of arrival */
+    uint64_t        engine_epoch; /* under which the engine has it: epoch, until a newer lease of it came */
     uint32_t        index;
     int32_t         width_px, height_px;
     struct buf      item;      /* the spec, as the engine child takes it */

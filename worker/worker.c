@@ -50,6 +50,7 @@ static bool feed(struct worker *w, struct work *k, int64_t now_ms)
         return false;
     }
     k->state = WORK_RUNNING;
+    k->engine_epoch = k->epoch;
     work_step(k, w->conf.place.n_image ? STAGE_WAITING : STAGE_TEXT, 0, k->steps, now_ms); /* a group says when a device begins with it */
     w->session.moved = true;
     return true;
@@ -78,12 +79,12 @@ void worker_cancel(struct worker *w, struct work *k, int64_t now_ms)
     else work_fail(k, FAIL_CANCELED, "canceled before it began", now_ms);
 }
 
-/* The row the child speaks of; NULL when it was forgotten meanwhile. */
+/* The row the child speaks of; NULL when it was forgotten meanwhile, and maybe leased again: then the child will have it twice, under two epochs. */
 static struct work *in_engine(struct worker *w, const struct link_head *h)
 {
     struct work *k = works_find(&w->works, h->task);
 
-    return k && work_in_engine(k) ? k : NULL;
+    return k && work_in_engine(k) && k->engine_epoch == h->epoch ? k : NULL;
 }
 
 static void on_opened(void *ctx, int64_t now)
@@ -92,6 +93,8 @@ static void on_opened(void *ctx, int64_t now)
 
     log_info("ready", "model=%s profile=%s about=\"%s\" devices=%d restarts=%u", w->conf.model, w->child.model.profile, w->child.model.about,
              place_ranks(&w->conf.place), w->child.n_restarts);
+    for (uint32_t i = 0; i < w->child.model.n_ranks && w->child.model.n_ranks > 1; i++)
+        log_info("rank", "rank=%u device=%s parts=%s", i, w->child.model.rank[i].device, rank_parts_name(w->child.model.rank[i].parts));
     session_opened(w, now);
     worker_feed(w, now);
 }

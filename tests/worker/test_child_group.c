@@ -172,6 +172,31 @@ static void canceled_and_failed(void **state)
     assert_int_equal(f->restarts, 0);
 }
 
+/* Forgotten, and leased again while the engine still has it: the end of the old one is not the new one's. */
+static void leased_again(void **state)
+{
+    struct fake *f = *state;
+    struct held  drop = {1, 101};
+    struct msg   m;
+
+    begin(f, "text=cpu image=cpu,cpu");
+    lease(f, 1, "a cat", LONG, false);
+    wait_step(f, 1, 1);
+    m = expect(f, MSG_BEAT);
+    tell(f, (struct msg){.kind = MSG_ERROR, .correlation = m.correlation, .error = {WIRE_UNKNOWN_SESSION, 0, {"who are you", 11}}});
+    welcome(f, &drop, 1); /* the engine is told to stop it */
+    m = (struct msg){.kind = MSG_LEASE, .lease = {.task = 1, .epoch = 202, .job = 7, .budget_ms = 30000}};
+    spec_init(&m.lease.spec);
+    m.lease.spec.width_px = 64;
+    m.lease.spec.height_px = 48;
+    m.lease.spec.steps = 4;
+    tell(f, m);
+    m = expect(f, MSG_OFFER); /* not FAILED{canceled} */
+    assert_int_equal(m.offer.epoch, 202);
+    tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = m.correlation, .offer_ok = {.task = 1, .verdict = OFFER_HAVE}});
+    quiet(f);
+}
+
 /* Nonsense from the engine costs the engine. */
 static void stray_rank(void **state)
 {
@@ -207,7 +232,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-        T(kept_busy), T(killed), T(crashed), T(hung), T(lost_between), T(canceled_and_failed), T(stray_rank), T(drain),
+        T(kept_busy), T(killed), T(crashed), T(hung), T(lost_between), T(canceled_and_failed), T(leased_again), T(stray_rank), T(drain),
     };
 
     if (engine_child_is(argc, argv)) return fake_group_main(argc, argv);
