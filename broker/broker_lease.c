@@ -146,6 +146,7 @@ static void lease(struct leasing *l, struct journal_req *r, struct task *t, cons
     }
     g = roster_grant(p->worker, t, journal_boot_id(b->journal) << 32 | ++b->n_epochs, now);
     g->usual_ms = p->usual_ms;
+    g->turn = p->turn;
     worker_prompt(p->worker, t->lot->prompt);
     if (!hedge) {
         t->leases++;

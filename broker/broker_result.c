@@ -96,10 +96,12 @@ bool result_take(struct broker *b, struct journal_req *r, const struct offer *o,
         not_needed(b, t, g);
         return false;
     }
-    if (g)
-        grant_free(&b->roster, g); /* parts it from t, too, when t still runs there */
-    else
+    if (g) {
+        queue_begun(&b->queue, &g->turn); /* if it never said so */
+        grant_free(&b->roster, g);        /* parts it from t, too, when t still runs there */
+    } else {
         b->stats.results_late++;
+    }
     broker_unlease(b, t, true); /* somebody else works on it, too */
     if (t->place != PLACE_NONE) queue_remove(&b->queue, t);
     out = task_outcome(t);

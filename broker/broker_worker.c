@@ -303,6 +303,7 @@ void on_beat(struct broker *b, const struct ask *a)
         struct grant          *g = named(w, p);
         bool                   moved = g && grant_progress(g, p, a->now_ms);
 
+        if (moved && g->begun_ms == a->now_ms) queue_begun(&b->queue, &g->turn);
         if (moved && g->task) task_job(g->task)->tick = ++b->book.tick;
         if ((g ? !g->task : must_stop(b, p)) && m.beat_ok.n_cancel < CANCELS_MAX)
             m.beat_ok.cancel[m.beat_ok.n_cancel++] = (struct held){p->task, g ? g->epoch : p->epoch};

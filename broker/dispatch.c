@@ -151,7 +151,7 @@ static void fill(struct queue *q, const struct roster *r, const struct rates *ra
         for (struct lane *l = queue_first(q); !t && l && n < LANES_AHEAD; l = queue_after(q, l), n++) t = rider(l, r, p, left_bytes, now_ms);
         if (!t) return;
         left_bytes -= t->lot->bytes.len;
-        queue_take(q, t, rates_charge_ms(rates, p->model, t->lot->cost), false);
+        (void)queue_take(q, t, rates_charge_ms(rates, p->model, t->lot->cost), false);
         p->also[p->n_also++] = t;
     }
 }
@@ -193,7 +193,7 @@ bool dispatch_next(struct queue *q, const struct roster *r, const struct rates *
         }
         p.model = model;
         p.usual_ms = rates_ms(rates, worker_kind(p.worker), model, p.task->lot->cost);
-        queue_take(q, p.task, rates_charge_ms(rates, model, p.task->lot->cost), true);
+        p.turn = queue_take(q, p.task, rates_charge_ms(rates, model, p.task->lot->cost), true);
         if (!alone(p.task)) fill(q, r, rates, now_ms, &p);
         *out = p;
         return true;
@@ -294,11 +294,11 @@ bool dispatch_hedge(const struct roster *r, const struct rates *rates, int64_t n
 }
 
 /* May what waits at a worker, of share v, be called back for s, when n_out were called back already and have not come? For somebody's first urgent
- * image, what is less urgent; in one class, while v still holds more than s when one has gone over. */
+ * image, what is less urgent; in one class, while v has had more than s and still holds more when one has gone over. */
 static bool gives_way(const struct share *v, const struct share *s, uint64_t n_out)
 {
     if (v->key.job_class != s->key.job_class) return s->key.job_class == CLASS_INTERACTIVE && !s->n_running && !n_out;
-    return v != s && v->n_running >= s->n_running + 2 * n_out + 2;
+    return v != s && (v->level != v->key.job_class || v->used_ms > s->used_ms) && v->n_running >= s->n_running + 2 * n_out + 2;
 }
 
 /* Leases called back that may still come, of those that s waits for. */

@@ -27,6 +27,7 @@ struct pair {
     struct worker *worker;
     struct str     model; /* the name resolved; borrowed from the lane, the job or the worker */
     double         usual_ms; /* how long such a worker takes for it; 0: not known */
+    struct turn    turn;     /* queue_begun() when it begins */
 };
 
 /* The model a lane's tasks run on now; empty when that is the default and nobody is there to say what it is. */

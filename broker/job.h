@@ -38,6 +38,11 @@ struct grant;
 struct waiter;
 struct worker;
 
+struct turn { /* where a task's share and class stood when it was taken from the queue (queue.h) */
+    uint64_t share_ms, class_ms;
+    uint8_t  level;
+};
+
 /* One client's tasks of one class: what gets a part of the farm. Owned by the book, ordered by queue.c. */
 struct share {
     struct {

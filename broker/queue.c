@@ -150,21 +150,21 @@ static void pay(uint64_t *used_ms, uint64_t *credit_ms, uint64_t ms)
     *used_ms += ms - back;
 }
 
-void queue_take(struct queue *q, struct task *t, uint32_t cost_ms, bool head)
+struct turn queue_take(struct queue *q, struct task *t, uint32_t cost_ms, bool head)
 {
     struct lane        *l = t->lot->lane;
     struct share       *s = l->job->share;
     struct queue_class *c = &q->of[s->level];
     uint32_t            charge_ms = t->charged_ms ? 0 : cost_ms;
+    struct turn         turn;
 
     assert((t->place == PLACE_FRESH || t->place == PLACE_RETRY) && !s->parked);
     t->charged_ms += charge_ms;
     if (head) { /* who was passed over, because no worker fitted, has saved nothing */
         if (c->used_ms < q->present_ms) c->used_ms = q->present_ms;
         if (s->used_ms < c->present_ms) s->used_ms = c->present_ms;
-        q->present_ms = c->used_ms;
-        c->present_ms = s->used_ms;
     }
+    turn = (struct turn){.share_ms = s->used_ms, .class_ms = c->used_ms, .level = (uint8_t)s->level};
     l->n_passed = lane_first(l) == t ? 0 : (uint8_t)(l->n_passed + 1);
     share_leave(q, s);
     share_home(s);
@@ -177,6 +177,15 @@ void queue_take(struct queue *q, struct task *t, uint32_t cost_ms, bool head)
         DL_DELETE(s->lane, l);
         DL_APPEND(s->lane, l);
     }
+    return turn;
+}
+
+void queue_begun(struct queue *q, const struct turn *turn)
+{
+    struct queue_class *c = &q->of[turn->level];
+
+    if (q->present_ms < turn->class_ms) q->present_ms = turn->class_ms;
+    if (c->present_ms < turn->share_ms) c->present_ms = turn->share_ms;
 }
 
 void queue_settle(struct queue *q, struct task *t, uint32_t worth_ms)

@@ -7,7 +7,8 @@
  * deadline, the earliest before all, then round robin over lanes (a job's tasks of one model), so one image need not wait for a batch of
  * ten thousand; in a lane retries first, then as submitted.
  * What was had is counted in milliseconds of GPU, estimated when a task is taken (virtual time: start-time fair queueing) and corrected
- * when it is made. Who comes back after a pause, or could not be served, joins at the present: sleeping saves nothing.
+ * when it is made. Who comes back after a pause, or could not be served, joins at the present: sleeping saves nothing. The present is where
+ * those stood whose task was begun last, not those who got a lease last: what only waits at a worker is ahead of nobody.
  * Ageing: a client of normal (bulk) that has got nothing for 10 (30) minutes stands for one task in the class above.
  * Tasks in back-off wait outside until queue_ripen().
  * Invariants: Q1 a task is in here iff place != PLACE_NONE.  Q2 a lane is linked iff it has a task, a share iff it has a lane and is not
@@ -22,7 +23,7 @@ struct queue_class {
     struct share *share; /* utlist, by used_ms */
     size_t        n_shares;
     uint64_t      used_ms, credit_ms; /* as a share's, among classes, for its weight */
-    uint64_t      present_ms; /* used_ms of the share served last, before: where one that comes back joins */
+    uint64_t      present_ms; /* used_ms, before, of the share whose task began last: where one that comes back joins */
 };
 
 struct queue {
@@ -38,9 +39,10 @@ void queue_push(struct queue *q, struct task *t);       /* behind the lane's oth
 void queue_push_front(struct queue *q, struct task *t); /* a retry: before them */
 void queue_delay(struct queue *q, struct task *t, int64_t ready_ms);
 void queue_remove(struct queue *q, struct task *t); /* canceled, or done by a late result */
-/* It runs, and its share pays, unless it has paid for it before: its lane goes to the back. head: it was its turn; false: it only filled
- * another one's batch, and the present stays where it is. */
-void queue_take(struct queue *q, struct task *t, uint32_t cost_ms, bool head);
+/* It is given away, and its share pays, unless it has paid for it before: its lane goes to the back. head: it was its turn; false: it only filled
+ * another one's batch. When it begins, the head's turn is the present. */
+struct turn queue_take(struct queue *q, struct task *t, uint32_t cost_ms, bool head);
+void queue_begun(struct queue *q, const struct turn *turn);
 void queue_settle(struct queue *q, struct task *t, uint32_t worth_ms); /* it was made: the difference to what was paid */
 void queue_ripen(struct queue *q, int64_t now_ms);  /* those whose back-off is over become retries */
 void queue_age(struct queue *q);                    /* shares that waited too long move up a class */

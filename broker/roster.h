@@ -32,6 +32,7 @@ struct grant {
     bool           sent;      /* LEASE is on its way; before, only the journal knows */
     uint8_t        n_batch;   /* leases given with it, itself included, to be made together */
     int64_t        begun_ms;  /* its worker does something with it; 0: it waits there */
+    struct turn    turn;      /* of the pair it came with */
     int64_t        recalled_ms; /* it was called back; 0: not */
     double         usual_ms;  /* expected of this worker; 0: not known */
     struct job    *canceling; /* revoked because this job was canceled; counted there */

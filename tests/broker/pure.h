@@ -131,9 +131,17 @@ __attribute__((unused)) static bool pure_next(struct pure *p, int64_t now, struc
         g->sent = true;
         g->n_batch = (uint8_t)(1 + pair->n_also);
         g->usual_ms = pair->usual_ms;
+        g->turn = pair->turn;
         task_move(&p->book, t, TASK_RUNNING);
     }
     return true;
+}
+
+/* Its worker says that it works on it. */
+__attribute__((unused)) static void pure_begin(struct pure *p, struct task *t)
+{
+    t->grant->begun_ms = 1;
+    queue_begun(&p->queue, &t->grant->turn);
 }
 
 /* The worker is through with it; to is DONE, or QUEUED (not pushed). */

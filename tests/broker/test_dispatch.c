@@ -310,7 +310,7 @@ static void test_hedge(void **state)
     t = pair.task;
     cost = t->lot->cost;
     assert_true(pure_next(&p, 0, &pair));
-    t->grant->begun_ms = 1;
+    pure_begin(&p, t);
     assert_false(dispatch_hedge(&p.roster, &p.rates, 100, &h)); /* nobody idles */
     fast = pure_worker(&p, 1, "turbo", NULL, 0);
     snprintf(fast->about, sizeof fast->about, "fast");
@@ -391,7 +391,7 @@ static void test_recall(void **state)
     pure_worker(&p, 2, "turbo", NULL, 0);
     bulk = pure_of(&p, 9, "a", CLASS_BULK, &s, 0);
     while (pure_next(&p, 0, &pair)) continue;
-    bulk->batch->task[0].grant->begun_ms = 1;
+    pure_begin(&p, &bulk->batch->task[0]);
     bulk->batch->task[0].grant->stage = STAGE_DENOISE;
     assert_null(dispatch_recall(&p.queue, &p.roster, 10)); /* nobody urgent waits */
     urgent = pure_of(&p, 2, "b", CLASS_INTERACTIVE, &s, 0);
@@ -426,7 +426,8 @@ static void test_recall_for_an_equal(void **state)
     pure_open(&p);
     for (int i = 0; i < 4; i++) pure_worker(&p, 2, "turbo", NULL, 0);
     pure_of(&p, 50, "a", CLASS_NORMAL, &s, 0);
-    while (pure_next(&p, 0, &pair)) pair.task->grant->begun_ms = pair.worker->n_held == 1;
+    while (pure_next(&p, 0, &pair))
+        if (pair.worker->n_held == 1) pure_begin(&p, pair.task);
     pure_of(&p, 10, "b", CLASS_NORMAL, &s, 0);
     for (int ended = 0; ended < 4; ended++) { /* with each that ends: a's turn, and b's by recall */
         while ((g = dispatch_recall(&p.queue, &p.roster, 10))) {
@@ -441,7 +442,7 @@ static void test_recall_for_an_equal(void **state)
         }
         pure_end(&p, p.roster.worker->grant->task, TASK_DONE);
         assert_true(pure_next(&p, 10, &pair));
-        pair.task->grant->begun_ms = 1;
+        pure_begin(&p, p.roster.worker->grant->task); /* what waited there */
     }
     assert_in_range(n, 2, 4);
     assert_in_range(task_job(&p.book.by_id->batch->task[0])->n[TASK_RUNNING], 4, 6); /* of eight */

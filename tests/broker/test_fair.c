@@ -46,6 +46,7 @@ static void deal(struct sim *s)
         double         ms = 0;
 
         assert_true(s->n_flights < 64);
+        queue_begun(&s->p.queue, &pair.turn); /* these workers hold no more than they work on */
         *f = (struct flight){.worker = pair.worker, .n = 1 + pair.n_also, .task = {pair.task}};
         for (size_t i = 0; i < pair.n_also; i++) f->task[i + 1] = pair.also[i];
         for (size_t i = 0; i < f->n; i++) ms += s->ms(f->task[i], f->worker);

@@ -3,12 +3,20 @@
 
 #include <stdlib.h>
 
+/* Given away and begun at once. */
+static void take(struct pure *p, struct task *t, uint32_t cost_ms)
+{
+    struct turn turn = queue_take(&p->queue, t, cost_ms, true);
+
+    queue_begun(&p->queue, &turn);
+}
+
 static struct task *next(struct pure *p)
 {
     struct lane *l = queue_first(&p->queue);
     struct task *t = l ? lane_first(l) : NULL;
 
-    if (t) queue_take(&p->queue, t, t->lot->cost, true);
+    if (t) take(p, t, t->lot->cost);
     return t;
 }
 
@@ -183,7 +191,7 @@ static void test_settled_by_what_it_took(void **state)
         struct task *t = lane_first(l);
         int          who = l->job == j[1];
 
-        queue_take(&p.queue, t, 100, true); /* both are thought to take as long */
+        take(&p, t, 100); /* both are thought to take as long */
         queue_settle(&p.queue, t, who ? 200 : 50);
         assert_int_equal(t->charged_ms, 0);
         n[who]++;
@@ -204,10 +212,10 @@ static void test_paid_once(void **state)
     pure_open(&p);
     of_client(&p, 3, "a", CLASS_NORMAL);
     t = lane_first(queue_first(&p.queue));
-    queue_take(&p.queue, t, 100, true);
+    take(&p, t, 100);
     had = task_job(t)->share->used_ms;
     queue_push_front(&p.queue, t);
-    queue_take(&p.queue, t, 100, true);
+    take(&p, t, 100);
     assert_int_equal(task_job(t)->share->used_ms, had);
     pure_close(&p);
 }
@@ -227,14 +235,14 @@ static void test_passed_over_saves_nothing(void **state)
         struct lane *l = queue_first(&p.queue);
 
         if (l->job == b) l = queue_after(&p.queue, l);
-        queue_take(&p.queue, lane_first(l), 10, true);
+        take(&p, lane_first(l), 10);
     }
     c = of_client(&p, 1000, "c", CLASS_NORMAL);
     for (int i = 0; i < 300; i++) {
         struct lane *l = queue_first(&p.queue);
 
         n += l->job == b;
-        queue_take(&p.queue, lane_first(l), 10, true);
+        take(&p, lane_first(l), 10);
     }
     assert_in_range(n, 99, 102);
     assert_true(c->n[TASK_QUEUED] == 1000);
