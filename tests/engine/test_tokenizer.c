@@ -209,7 +209,7 @@ static void a_megabyte_is_quick(void **state)
         assert_int_equal(tokenizer_encode(real, (struct str){text, used}, NULL, 0, &n, NULL), 0);
         double took = seconds() - from;
         print_message("1 MiB of '%s': %zu ids, %.0f ms\n", unit[i], n, 1e3 * took);
-        assert_true(n > 0 && took < 10); /* a quadratic one needs minutes */
+        assert_true(n > 0 && took < 30); /* a quadratic one needs minutes */
     }
     free(text);
 }

@@ -245,6 +245,7 @@ static void check_truth(const struct queue *q, float **got, enum precision p)
 static void test_products_are_the_same_however_widened(void **state)
 {
     (void)state;
+    gpu_or_skip();
     for (int p = PRECISION_F32; p <= PRECISION_BF16; p++) {
         struct dice  r = {.state = 77};
         struct queue q;
