@@ -1,9 +1,9 @@
-/* engine_child.h - the process that holds the model: opens the engine, then makes one task after the other.
+/* engine_child.h - the process that holds the model: on one device, or its parts on several (PLACE); it makes what the link brings.
  *
  *   zfarm-worker --engine-child DIR DEVICE PRECISION THREADS LEVEL ... PLACE        with the link on descriptor ENGINE_CHILD_FD
  *
  * Started by child.c only, as a fresh program. It ends when the link closes or its parent dies, and after a failure of the device.
- * It knows no broker. Whatever goes wrong in it costs this process and at most the task it was making. */
+ * It knows no broker. Whatever goes wrong in it costs this process and at most the tasks it was making. */
 #ifndef WORKER_ENGINE_CHILD_H
 #define WORKER_ENGINE_CHILD_H
 

@@ -35,8 +35,7 @@ int picture_open(struct picture **out, uint64_t task, uint64_t epoch, struct str
     return 0;
 }
 
-/* What lives on the engine's device. */
-static void drop_parts(struct picture *p)
+void picture_drop(struct picture *p)
 {
     embed_free(p->pos);
     embed_free(p->neg);
@@ -48,7 +47,7 @@ static void drop_parts(struct picture *p)
 void picture_free(struct picture *p)
 {
     if (!p) return;
-    drop_parts(p);
+    picture_drop(p);
     buf_release(&p->latents);
     image_free(&p->image);
     if (p->fd >= 0) close(p->fd);
@@ -98,38 +97,58 @@ static int write_latents(struct picture *p, struct err *e)
     return rc ? rc : safetensors_write(&p->latents, "latents", 4, (const int64_t[]){1, dim[0], dim[1], dim[2]}, values, e);
 }
 
-static int stages(struct picture *p, struct engine *g, const struct picture_hooks *hooks, struct err *e)
+int picture_encode(struct picture *p, struct engine *g, struct err *e)
 {
-    struct stepping        s = {p, hooks};
-    const struct gen_hooks steps = {&s, on_step};
-    int64_t                from = now_ms(), at;
-    int                    rc;
+    int64_t from = now_ms();
+    int     rc;
 
-    hooks->on_stage(hooks->ctx, p, STAGE_TEXT, 0);
+    resolve(p, engine_profile(g));
     if ((rc = engine_check(g, &p->gen, e)) || (rc = engine_encode(g, p->spec.prompt, &p->pos, e))) return rc;
     if (p->gen.guidance > 0 && (rc = engine_encode(g, p->spec.negative, &p->neg, e))) return rc;
-    at = now_ms();
-    p->h.text_ms = (uint32_t)(at - from);
-    if (hooks->on_step(hooks->ctx, p, 0)) return err_set(e, ERR_CANCELED, "canceled");
-    if ((rc = engine_denoise(g, p->pos, p->neg, &p->gen, &steps, &p->latent, e))) return rc;
-    p->h.denoise_ms = (uint32_t)(now_ms() - at);
-    at = now_ms();
-    hooks->on_stage(hooks->ctx, p, STAGE_DECODE, p->gen.n_steps);
-    if ((rc = engine_decode(g, p->latent, &p->image, e))) return rc;
-    if (p->spec.want_latents && (rc = write_latents(p, e))) return rc;
-    p->h.decode_ms = (uint32_t)(now_ms() - at);
-    p->h.took_ms = (uint32_t)(now_ms() - from);
+    p->h.text_ms = (uint32_t)(now_ms() - from);
     return 0;
 }
 
-int picture_make(struct picture *p, struct engine *g, const struct picture_hooks *hooks, struct err *e)
+int picture_send(struct picture *p, struct engine *g, struct err *e)
 {
-    int rc;
+    int rc = engine_send(g, p->pos, p->ticket, ENGINE_POS, e);
 
-    resolve(p, engine_profile(g));
-    rc = stages(p, g, hooks, e);
-    drop_parts(p);
+    if (!rc && p->neg) rc = engine_send(g, p->neg, p->ticket, ENGINE_NEG, e);
+    picture_drop(p);
     return rc;
+}
+
+int picture_recv(struct picture *p, struct engine *g, struct err *e)
+{
+    int rc = engine_recv(g, p->ticket, ENGINE_POS, &p->pos, e);
+
+    if (!rc && p->gen.guidance > 0) rc = engine_recv(g, p->ticket, ENGINE_NEG, &p->neg, e);
+    if (!rc) engine_drop(g, p->ticket);
+    return rc;
+}
+
+int picture_paint(struct picture *p, struct engine *g, const struct picture_hooks *hooks, struct err *e)
+{
+    struct stepping        s = {p, hooks};
+    const struct gen_hooks steps = {&s, on_step};
+    int64_t                from = now_ms();
+    int                    rc;
+
+    if ((rc = engine_denoise(g, p->pos, p->neg, &p->gen, &steps, &p->latent, e))) return rc;
+    if (p->spec.want_latents && (rc = write_latents(p, e))) return rc;
+    p->h.denoise_ms = (uint32_t)(now_ms() - from);
+    return 0;
+}
+
+int picture_decode(struct picture *p, struct engine *g, struct err *e)
+{
+    int64_t from = now_ms();
+    int     rc;
+
+    if ((rc = engine_decode(g, p->latent, &p->image, e))) return rc;
+    p->h.decode_ms = (uint32_t)(now_ms() - from);
+    p->h.took_ms = p->h.text_ms + p->h.denoise_ms + p->h.decode_ms;
+    return 0;
 }
 
 /* ---- the bytes ---- */

@@ -14,7 +14,7 @@ struct writer {
     pthread_cond_t  more, less;
     struct picture *queue[WRITER_MAX]; /* queue[0] is being written */
     int             n;
-    bool            ending;
+    bool            ending, telling;   /* telling: in done() */
 };
 
 static _Thread_local volatile uint64_t writing_task, writing_epoch;
@@ -52,10 +52,13 @@ static void *run(void *arg)
         rc = write_one(p, &e);
         pthread_mutex_lock(&w->mtx);
         memmove(w->queue, w->queue + 1, (size_t)--w->n * sizeof *w->queue); /* from here on nobody else knows p */
-        pthread_cond_signal(&w->less);
+        w->telling = true;
+        pthread_cond_broadcast(&w->less);
         pthread_mutex_unlock(&w->mtx);
         w->done(w->ctx, p, rc, &e);
         pthread_mutex_lock(&w->mtx);
+        w->telling = false;
+        pthread_cond_broadcast(&w->less);
     }
     pthread_mutex_unlock(&w->mtx);
     return NULL;
@@ -91,6 +94,13 @@ void writer_free(struct writer *w)
     pthread_cond_destroy(&w->less);
     pthread_mutex_destroy(&w->mtx);
     free(w);
+}
+
+void writer_flush(struct writer *w)
+{
+    pthread_mutex_lock(&w->mtx);
+    while (w->n > 0 || w->telling) pthread_cond_wait(&w->less, &w->mtx);
+    pthread_mutex_unlock(&w->mtx);
 }
 
 void writer_put(struct writer *w, struct picture *p)

@@ -18,6 +18,7 @@ typedef void writer_done_f(void *ctx, struct picture *p, int rc, const struct er
 
 int  writer_open(struct writer **out, writer_done_f *done, void *ctx, struct err *e);
 void writer_free(struct writer *w); /* writes what it has, first; NULL is fine */
+void writer_flush(struct writer *w); /* returns when nothing is with it, done() of the last included */
 void writer_put(struct writer *w, struct picture *p);
 void writer_cancel(struct writer *w, uint64_t task, uint64_t epoch);
 /* The calling thread writes this task; 0: it is no writer, or has none. Safe in a signal handler. */

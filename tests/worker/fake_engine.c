@@ -2,6 +2,7 @@
  * Included by tests of the worker; the real engine.o is then never linked.
  *   "torn": pixels that crash whoever writes them   "slow": 30 ms a step   "crash": aborts in step 2   "hang": never ends step 2   "nan", "oom", "device", "cut": that error
  * The model "wobbles" never paints the same twice. A model whose folder begins with '/' must be there; with a file "other" in it, it is another model. */
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@ struct engine {
     bool                  wobbles;
 };
 
-static uint32_t n_decoded;
+static _Atomic uint32_t n_decoded;
 struct embed {
     struct buf text;
 };
@@ -124,6 +125,126 @@ void latent_free(struct latent *z)
     if (!z) return;
     free(z->values);
     free(z);
+}
+
+void engine_memory(const struct engine *g, struct engine_memory *out)
+{
+    (void)g;
+    *out = (struct engine_memory){1u << 20, 1u << 30};
+}
+
+/* ---- linked: what is sent lies in one table; "lost on its way": the embedding of that prompt does not, and whoever waits for it fails ---- */
+
+static struct {
+    pthread_mutex_t mtx;
+    struct { uint64_t key; struct str text; struct latent *z; } at[64];
+} sent = {.mtx = PTHREAD_MUTEX_INITIALIZER};
+
+int engine_link(struct engine *const *g, int n, int64_t deadline_ms, struct err *e)
+{
+    (void)g, (void)n, (void)deadline_ms, (void)e;
+    return 0;
+}
+
+void engine_unlink(struct engine *const *g, int n)
+{
+    (void)g, (void)n;
+}
+
+const char *engine_link_about(const struct engine *g)
+{
+    (void)g;
+    return "a fake";
+}
+
+void engine_link_fail(struct engine *g, const char *words)
+{
+    (void)g, (void)words;
+}
+
+/* The lock is held. what 0 and 1: an embedding's side; 2: a latent. -1: none. */
+static int slot_of(uint64_t ticket, uint32_t what)
+{
+    for (int i = 0; i < 64; i++)
+        if (sent.at[i].key == ticket * 4 + what + 1) return i;
+    return -1;
+}
+
+static int free_slot(void)
+{
+    for (int i = 0; i < 64; i++)
+        if (sent.at[i].key == 0) return i;
+    abort();
+}
+
+int engine_send(struct engine *g, const struct embed *p, uint64_t ticket, enum engine_side side, struct err *e)
+{
+    struct str text = buf_str(&p->text);
+
+    (void)g, (void)e;
+    if (str_is(text, "lost on its way")) return 0;
+    pthread_mutex_lock(&sent.mtx);
+    int i = free_slot();
+    sent.at[i].key = ticket * 4 + side + 1;
+    sent.at[i].text = (struct str){memcpy(malloc(text.len + 1), text.at, text.len), text.len};
+    pthread_mutex_unlock(&sent.mtx);
+    return 0;
+}
+
+int engine_recv(struct engine *g, uint64_t ticket, enum engine_side side, struct embed **out, struct err *e)
+{
+    int rc, i;
+
+    pthread_mutex_lock(&sent.mtx);
+    i = slot_of(ticket, side);
+    rc = i < 0 ? err_set(e, ERR_DEVICE, "parcel did not come within 30 s") : engine_encode(g, sent.at[i].text, out, e);
+    pthread_mutex_unlock(&sent.mtx);
+    return rc;
+}
+
+int engine_send_latent(struct engine *g, const struct latent *z, uint64_t ticket, struct err *e)
+{
+    size_t n = (size_t)z->dim[0] * (size_t)z->dim[1] * (size_t)z->dim[2];
+    struct latent *copy = malloc(sizeof *copy);
+
+    (void)g, (void)e;
+    *copy = *z;
+    copy->values = memcpy(malloc(n * sizeof *z->values), z->values, n * sizeof *z->values);
+    pthread_mutex_lock(&sent.mtx);
+    int i = free_slot();
+    sent.at[i].key = ticket * 4 + 3;
+    sent.at[i].z = copy;
+    pthread_mutex_unlock(&sent.mtx);
+    return 0;
+}
+
+int engine_recv_latent(struct engine *g, uint64_t ticket, struct latent **out, struct err *e)
+{
+    int i;
+
+    (void)g;
+    pthread_mutex_lock(&sent.mtx);
+    if ((i = slot_of(ticket, 2)) >= 0) {
+        *out = sent.at[i].z;
+        sent.at[i].z = NULL;
+    }
+    pthread_mutex_unlock(&sent.mtx);
+    return i < 0 ? err_set(e, ERR_DEVICE, "parcel did not come within 30 s") : 0;
+}
+
+void engine_drop(struct engine *g, uint64_t ticket)
+{
+    (void)g;
+    pthread_mutex_lock(&sent.mtx);
+    for (uint32_t what = 0; what < 3; what++) {
+        int i = slot_of(ticket, what);
+
+        if (i < 0) continue;
+        free((void *)(uintptr_t)sent.at[i].text.at);
+        latent_free(sent.at[i].z);
+        memset(&sent.at[i], 0, sizeof sent.at[i]);
+    }
+    pthread_mutex_unlock(&sent.mtx);
 }
 
 int engine_decode(struct engine *g, const struct latent *z, struct image *out, struct err *e)

@@ -63,13 +63,13 @@ static struct link_head next(int *bytes_fd)
     return h;
 }
 
-/* The next message that is neither LOADING, STEP nor PIXELS. */
+/* The next message that is neither LOADING, STEP, PIXELS nor RANKS. */
 static struct link_head hear(int *bytes_fd)
 {
     struct link_head h;
 
     do h = next(bytes_fd);
-    while (h.kind == LINK_LOADING || h.kind == LINK_STEP || h.kind == LINK_PIXELS);
+    while (h.kind == LINK_LOADING || h.kind == LINK_STEP || h.kind == LINK_PIXELS || h.kind == LINK_RANKS);
     return h;
 }
 
