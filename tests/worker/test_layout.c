@@ -17,7 +17,7 @@ static struct engine_sizes card(int number, double free_gib)
     struct engine_sizes s = {.text = {{GIB(8), GIB(8)}, {GIB(0.5), GIB(0.5)}}, .dit = {{GIB(12), GIB(12)}, {GIB(1), GIB(1)}}, .vae = {{GIB(0.2), GIB(0.2)}, {GIB(1.5), GIB(1.5)}},
                              .width_px = 1024, .height_px = 1024, .on_gpu = true, .free_bytes = GIB(free_gib), .total_bytes = GIB(free_gib + 0.5)};
 
-    snprintf(s.device, sizeof s.device, "cuda:%d", number);
+    snprintf(s.device, sizeof s.device, "cuda:%u", (unsigned)number % 100);
     return s;
 }
 
