@@ -13,6 +13,8 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
 
+#define END_MS 2000 /* for breaking off what travels; longer than that nobody waits */
+
 enum slot_state { SLOT_EMPTY, SLOT_FILLING, SLOT_FULL, SLOT_TRAVELS };
 
 struct parcel {
@@ -33,6 +35,8 @@ struct link {
     pthread_cond_t          moved;
     struct parcel           parcel[LINK_RANKS_MAX][LINK_SLOTS];
     struct err              why; /* code 0: it lives */
+    pthread_t               ender; /* room->end() runs there, for a driver may not come back from it */
+    bool                    has_ender, ended;
 };
 
 int link_open_in(struct link **out, const struct link_room *room, struct dev *const *dev, int n, int64_t deadline_ms, struct err *e)
@@ -72,6 +76,7 @@ int link_open(struct link **out, struct dev *const *dev, int n, int64_t deadline
 void link_free(struct link *l)
 {
     if (!l) return;
+    if (l->has_ender) pthread_join(l->ender, NULL);
     for (int r = 0; r < l->n; r++)
         for (int i = 0; i < LINK_SLOTS; i++)
             if (l->parcel[r][i].slot.at) l->room->give(l->priv, r, &l->parcel[r][i].slot);
@@ -94,16 +99,33 @@ static int tell(const struct link *l, struct err *e)
     return l->why.code ? err_set(e, l->why.code, "%s", l->why.text) : 0;
 }
 
-void link_fail(struct link *l, const char *words)
+static void *end_room(void *arg)
 {
-    bool first;
+    struct link *l = arg;
 
+    l->room->end(l->priv);
     pthread_mutex_lock(&l->mtx);
-    first = !l->why.code;
-    if (first) err_set(&l->why, ERR_DEVICE, "%s", words);
+    l->ended = true;
     pthread_cond_broadcast(&l->moved);
     pthread_mutex_unlock(&l->mtx);
-    if (first) l->room->end(l->priv); /* without the lock: it may take its time */
+    return NULL;
+}
+
+void link_fail(struct link *l, const char *words)
+{
+    int64_t until_ms = now_ms() + END_MS;
+    bool    alone = false;
+
+    pthread_mutex_lock(&l->mtx);
+    if (!l->why.code) {
+        err_set(&l->why, ERR_DEVICE, "%s", words);
+        l->has_ender = pthread_create(&l->ender, NULL, end_room, l) == 0;
+        alone = !l->has_ender;
+        pthread_cond_broadcast(&l->moved);
+    }
+    while (l->has_ender && !l->ended && clock_cond_wait(&l->moved, &l->mtx, until_ms)) continue;
+    pthread_mutex_unlock(&l->mtx);
+    if (alone) end_room(l); /* no thread to be had: then this one */
 }
 
 bool link_failed(struct link *l)

@@ -47,7 +47,8 @@ int link_peek(struct link *l, uint64_t ticket, uint32_t what, struct link_note *
 int link_take(struct link *l, int at, uint64_t ticket, uint32_t what, struct tensor *t, struct err *e);
 /* All parcels of the ticket, taken or not; none of them is travelling. */
 void link_drop(struct link *l, uint64_t ticket);
-/* Whoever notices that something is wrong: the first one's words stay. What travels is broken off. */
+/* Whoever notices that something is wrong: the first one's words stay. What travels is broken off; returns when that is done, or takes longer than
+ * anybody should wait. */
 void link_fail(struct link *l, const char *words);
 bool link_failed(struct link *l);
 

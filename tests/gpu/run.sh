@@ -149,6 +149,10 @@ velocity() {
     [ $rc != 9 ] || return 0
     [ $rc = 0 ] && "$python" "$TESTS/golden/velocity.py" --bin "$BIN" --model "${MODEL:-$T/turbo}" --device cuda
 }
+split() { # needs two GPUs
+    checkpoint; local rc=$?
+    [ $rc != 1 ] && bash "$TESTS/gpu/split.sh" "$BIN" ${MODEL:-$([ $rc = 0 ] && echo "$T/turbo")}
+}
 devices() { # words for a device, and what they answer: right ones paint, a wrong one says so
     local d m=$TESTS/golden/tiny-a/model
     for d in auto cuda:0 cuda:all; do "$BIN/zfarm" generate -p "a cat" -s 5 -W 64 -H 64 --steps 4 --model "$m" --device $d -o "$d.png" || return 1; done
@@ -177,6 +181,8 @@ for t in kernels_cuda kernels_cuda_quant kernels_cuda_products engine_gpu engine
 done
 step farm-1024 180 farm_words farm 1024x1024 24
 step farm-512 120 farm_words farm 512x512 48
+need=$BIN/test_kernels_link_cuda step test_kernels_link_cuda 180 test_words "$BIN/test_kernels_link_cuda" # with two GPUs: NCCL
+step split 900 last_words split
 step velocity 300 last_words velocity
 need=$BIN/bench_soak step soak 120 last_words "$BIN/bench_soak" "$TESTS/golden/tiny-a/model" cuda:0 1000
 
