@@ -42,8 +42,8 @@ static void open_all(struct dev **dev, const char *const *name, int n)
 {
     for (int i = 0; i < n; i++)
         if (!(dev[i] = opened(name[i]))) {
-            while (i > 0) dev_close(dev[--i]);
             print_message("skipped: there is no %s\n", name[i]);
+            while (i > 0) dev_close(dev[--i]);
             skip();
         }
     for (int i = 0; i < n; i++) OK(dev_scratch_reserve(dev[i], (size_t)(strcmp(name[i], "cpu") ? 640 : 64) << 20, &e));
