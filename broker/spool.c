@@ -38,6 +38,10 @@ int spool_open(struct spool *s, const char *dir, struct err *e)
     s->n_temp = 0;
     if (rc == 0) rc = file_make_folder(s->dir, e);
     for (int i = 0; i < 256; i++) atomic_init(&s->folder[i], false);
+    for (int i = 0; i < 257; i++) {
+        pthread_mutex_init(&s->turn[i].mtx, NULL);
+        s->turn[i].lost = false;
+    }
     return rc;
 }
 
@@ -50,6 +54,7 @@ void spool_release(struct spool *s)
         HASH_DEL(s->blob, b);
         free(b);
     }
+    for (int i = 0; i < 257; i++) pthread_mutex_destroy(&s->turn[i].mtx);
 }
 
 /* ---- receiving ---- */
@@ -131,11 +136,16 @@ int spool_check(struct spool_put *put, struct err *e)
     return 0;
 }
 
-static int sync_folder(const struct spool_os *os, const char *folder, struct err *e)
+static int sync_folder(const struct spool_os *os, struct spool_turn *turn, const char *folder, struct err *e)
 {
-    int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
+    int dir, rc = 0;
 
-    if (dir < 0 || os->fsync(dir)) rc = disk_err(e, "syncing the folder", folder);
+    pthread_mutex_lock(&turn->mtx);
+    dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (turn->lost) rc = err_set(e, ERR_IO, "syncing the folder %s failed before", folder);
+    else if (dir < 0 || os->fsync(dir)) rc = disk_err(e, "syncing the folder", folder);
+    turn->lost |= rc == ERR_IO;
+    pthread_mutex_unlock(&turn->mtx);
     if (dir >= 0) close(dir);
     return rc;
 }
@@ -149,7 +159,7 @@ static int make_folder(struct spool_put *put, const char *folder, struct err *e)
 
     if (atomic_load(known)) return 0;
     if (mkdir(folder, 0777) && errno != EEXIST) return disk_err(e, "making the folder", folder);
-    rc = sync_folder(&s->os, s->dir, e);
+    rc = sync_folder(&s->os, &s->turn[256], s->dir, e);
     if (rc == 0) atomic_store(known, true);
     return rc;
 }
@@ -166,7 +176,7 @@ int spool_commit(struct spool_put *put, struct err *e)
     if ((rc = make_folder(put, folder, e))) return rc;
     if (os->fsync(put->fd)) return disk_err(e, "syncing", put->temp);
     if (os->rename(put->temp, put->path)) return disk_err(e, "naming", put->path);
-    rc = sync_folder(os, folder, e);
+    rc = sync_folder(os, &put->spool->turn[put->part.sha256[0]], folder, e);
     put->committed = rc == 0;
     return rc;
 }

@@ -6,12 +6,14 @@
  *
  * Invariants: P1 a file under its final name has the bytes of its name: it was hashed while received, fsynced, then renamed, and the folder
  *   fsynced, before any row speaks of it.  P2 a file is removed only when nobody counts on it (spool_ref), after the journal forgot it.
+ *   P4 no two threads sync one folder at once, and no promise follows a sync of it that failed.
  *   P3 what stands in DIR/blobs without being counted is an orphan of a crash: spool_sweep() at boot removes it.
  * The 256 folders are made with their first file: a farm of one's own would make and remove them all for one picture.
  * Not here: which task a blob belongs to, when its retention ends (broker.c). */
 #ifndef BROKER_SPOOL_H
 #define BROKER_SPOOL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
@@ -31,12 +33,19 @@ struct spool_os { /* the calls that can fail, so that tests can let them */
     int     (*rename)(const char *from, const char *to);
 };
 
+/* A sync that failed takes with it what others had put into the folder, and the next one says nothing of it: so they take turns, and after a failure there is none. */
+struct spool_turn {
+    pthread_mutex_t mtx;
+    bool            lost; /* under mtx */
+};
+
 struct spool {
     char            dir[3800]; /* DIR/blobs */
     struct spool_os os;
     struct blob    *blob; /* by content: how many rows count on it */
     uint64_t        n_temp;
     atomic_bool     folder[256]; /* there, and its name durable: seen by this process */
+    struct spool_turn turn[257]; /* to sync them; the last is of dir itself */
 };
 
 struct spool_put {

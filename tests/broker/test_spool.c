@@ -230,11 +230,41 @@ static void test_every_call_fails_once(void **state)
         }
 }
 
+/* P4: a folder whose sync failed once is trusted no more, for the next sync would say that all is well; the other folders are. */
+static void test_a_lost_sync(void **state)
+{
+    struct tmp   t;
+    struct spool s;
+    struct err   e = {0};
+    struct str   one = str_of("some bytes of a picture"), other = str_of("of another picture");
+    struct part  p = part_of(one), q = part_of(other);
+
+    (void)state;
+    assert_int_not_equal(p.sha256[0], q.sha256[0]);
+    tmp_open(&t);
+    assert_int_equal(spool_open(&s, t.dir, &e), 0);
+    s.os = (struct spool_os){bad_write, bad_fsync, bad_rename};
+    fail_errno = EIO;
+    n_calls = 0;
+    fail_at = 1000;
+    assert_int_equal(receive(&s, &p, one, 7000, &e), 0); /* its last call is the folder's sync */
+    spool_unref(&s, p.sha256);
+    fail_at = n_calls - 1; /* the folder above is known already: one call less */
+    n_calls = 0;
+    assert_int_equal(receive(&s, &p, one, 7000, &e), ERR_IO);
+    fail_at = 1000;
+    assert_int_equal(receive(&s, &p, one, 7000, &e), ERR_IO);
+    assert_non_null(strstr(e.text, "failed before"));
+    assert_int_equal(receive(&s, &q, other, 7000, &e), 0);
+    spool_release(&s);
+    tmp_close(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_there_and_back), cmocka_unit_test(test_refused), cmocka_unit_test(test_damage_is_seen),
-        cmocka_unit_test(test_sweep),          cmocka_unit_test(test_every_call_fails_once),
+        cmocka_unit_test(test_sweep),          cmocka_unit_test(test_every_call_fails_once), cmocka_unit_test(test_a_lost_sync),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -54,14 +54,16 @@ static bool under(const char *path)
     return !strncmp(path, root, n) && (!path[n] || path[n] == '/');
 }
 
+static _Thread_local char named[PATH_MAX]; /* by mine() */
+
 static bool mine(int fd)
 {
-    char    link[64], path[PATH_MAX];
+    char    link[64], *path = named;
     ssize_t n;
 
     if (!said) return false;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    n = readlink(link, path, sizeof path - 1);
+    n = readlink(link, path, sizeof named - 1);
     if (n < 0) return false;
     path[n] = 0;
     return under(path);
@@ -75,7 +77,7 @@ static bool fails(const char *call, const char *what)
     pthread_mutex_lock(&mtx);
     said->n_calls++;
     now = at && (said->n_calls == at || (on && said->n_calls > at));
-    if (now && !said->n_failed++) snprintf(said->what, sizeof said->what, "%s %s", call, what);
+    if (now && !said->n_failed++) snprintf(said->what, sizeof said->what, "%s %s", call, what + strlen(root));
     pthread_mutex_unlock(&mtx);
     if (now) errno = as_full ? ENOSPC : EIO;
     return now;
@@ -122,7 +124,7 @@ int __open64_2(const char *path, int flags)
 ssize_t write(int fd, const void *bytes, size_t n)
 {
     REAL("write", ssize_t(int, const void *, size_t));
-    if (mine(fd) && (!as_short || n > 1) && fails("write", "")) {
+    if (mine(fd) && (!as_short || n > 1) && fails("write", named)) {
         if (!as_short) return -1;
         n /= 2;
     }
@@ -132,7 +134,7 @@ ssize_t write(int fd, const void *bytes, size_t n)
 static ssize_t pwrite_or_fail(int fd, const void *bytes, size_t n, off_t offset)
 {
     REAL("pwrite", ssize_t(int, const void *, size_t, off_t));
-    if (mine(fd) && (!as_short || n > 1) && fails("pwrite", "")) {
+    if (mine(fd) && (!as_short || n > 1) && fails("pwrite", named)) {
         if (!as_short) return -1;
         n /= 2;
     }
@@ -152,7 +154,7 @@ ssize_t pwrite64(int fd, const void *bytes, size_t n, off64_t offset)
 static int truncate_or_fail(int fd, off_t size)
 {
     REAL("ftruncate", int(int, off_t));
-    return mine(fd) && !as_short && fails("ftruncate", "") ? -1 : real(fd, size);
+    return mine(fd) && !as_short && fails("ftruncate", named) ? -1 : real(fd, size);
 }
 
 int ftruncate(int fd, off_t size)
@@ -168,7 +170,7 @@ int ftruncate64(int fd, off64_t size)
 static int allocate_or_fail(int fd, off_t from, off_t size)
 {
     REAL("posix_fallocate", int(int, off_t, off_t));
-    return mine(fd) && !as_short && fails("posix_fallocate", "") ? errno : real(fd, from, size);
+    return mine(fd) && !as_short && fails("posix_fallocate", named) ? errno : real(fd, from, size);
 }
 
 int posix_fallocate(int fd, off_t from, off_t size)
@@ -188,7 +190,7 @@ static int sync_or_fail(const char *name, int fd, int (*real)(int))
     bool        gone = false;
 
     if (!mine(fd) || fstat(fd, &st)) return real(fd);
-    if (!as_short && !(as_full && S_ISDIR(st.st_mode)) && fails(name, "")) {
+    if (!as_short && !(as_full && S_ISDIR(st.st_mode)) && fails(name, named)) {
         pthread_mutex_lock(&mtx);
         if (n_lost == LOST_MAX) abort();
         lost[n_lost++] = st.st_ino;
