@@ -36,6 +36,7 @@ struct client {
     int64_t            away_since_ms; /* 0: the broker answers */
     bool               met;           /* it answered once */
     bool               told;          /* away() was called */
+    bool               fresh;         /* nothing was said on this socket yet: it goes on connecting by itself */
     int64_t            busy_since_ms; /* 0: the last question was not answered with BUSY */
     bool               busy_told;
 };
@@ -126,21 +127,25 @@ static int refused(const struct error *x, struct err *e)
                    x->text.len ? x->text.at : "the broker refused the call");
 }
 
-/* A new socket and HELLO on it; ERR_BUSY when nobody answers within until_ms. */
+/* A new socket, unless this one still waits for somebody to connect to, and HELLO on it; ERR_BUSY when nobody answers within until_ms. */
 static int greet(struct client *c, int64_t until_ms, struct err *e)
 {
     struct msg ask = {.kind = MSG_HELLO, .correlation = ++c->correlation}, m;
     int        rc;
 
-    peer_close(c->peer);
-    c->peer = NULL;
-    rc = peer_connect_as(&c->peer, c->endpoint, c->o.key ? &c->key : NULL, e);
-    if (rc) return rc;
+    if (!c->fresh) {
+        peer_close(c->peer);
+        c->peer = NULL;
+        rc = peer_connect_as(&c->peer, c->endpoint, c->o.key ? &c->key : NULL, e);
+        if (rc) return rc;
+        c->fresh = true;
+    }
     ask.hello = (struct hello){
         .role = ROLE_CLIENT, .major = WIRE_MAJOR, .minor = WIRE_MINOR, .name = str_of(c->name), .version = str_of(ZFARM_VERSION)};
     memcpy(ask.hello.instance, c->instance, KEY_BYTES);
     rc = put(c, &ask, until_ms, e);
     if (rc) return rc;
+    c->fresh = false;
     for (;;) {
         rc = take(c, until_ms, &m, e);
         if (rc) return rc;

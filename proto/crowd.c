@@ -21,25 +21,29 @@ bool crowd_shaken(int fd, bool keyed)
     return keyed ? info.tcpi_bytes_acked >= SENT_WITH_KEYS_BYTES : info.tcpi_bytes_received >= CAME_BYTES;
 }
 
-void crowd_came(struct crowd *c, int fd)
+void crowd_came(struct crowd *c, int fd, int64_t now_ms)
 {
-    if (c->n == CROWD_MAX) {
+    size_t last;
+
+    while (c->n == CROWD_HARD_MAX || (c->n >= CROWD_MAX && now_ms - c->came_ms[c->at] > CROWD_YOUNG_MS)) {
         int oldest = c->fd[c->at];
 
         if (oldest >= 0 && !crowd_shaken(oldest, c->keyed)) {
             shutdown(oldest, SHUT_RDWR); /* ZeroMQ sees its end, and closes it */
             c->n_cut++;
         }
-        c->at = (c->at + 1) % CROWD_MAX;
+        c->at = (c->at + 1) % CROWD_HARD_MAX;
         c->n--;
     }
-    c->fd[(c->at + c->n++) % CROWD_MAX] = fd;
+    last = (c->at + c->n++) % CROWD_HARD_MAX;
+    c->fd[last] = fd;
+    c->came_ms[last] = now_ms;
 }
 
 void crowd_left(struct crowd *c, int fd)
 {
     for (size_t i = 0; i < c->n; i++) {
-        size_t k = (c->at + c->n - 1 - i) % CROWD_MAX; /* the newest of that number */
+        size_t k = (c->at + c->n - 1 - i) % CROWD_HARD_MAX; /* the newest of that number */
 
         if (c->fd[k] != fd) continue;
         c->fd[k] = -1;

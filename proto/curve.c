@@ -84,7 +84,7 @@ enum handshake watch_next(struct watch *w)
         zmq_recv(w->events, address, sizeof address, ZMQ_DONTWAIT);
         memcpy(&kind, event, 2);
         memcpy(&value, event + 2, 4);
-        if (kind == ZMQ_EVENT_ACCEPTED && w->crowd) crowd_came(w->crowd, (int)value);
+        if (kind == ZMQ_EVENT_ACCEPTED && w->crowd) crowd_came(w->crowd, (int)value, now_ms());
         if ((kind == ZMQ_EVENT_CLOSED || kind == ZMQ_EVENT_DISCONNECTED) && w->crowd) crowd_left(w->crowd, (int)value);
         if (kind == ZMQ_EVENT_DISCONNECTED && !w->crowd) return HANDSHAKE_OVER;
         if (kind == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) return HANDSHAKE_DONE;

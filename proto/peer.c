@@ -121,7 +121,7 @@ static int set_options(struct peer *p, struct err *e)
         {ZMQ_SNDHWM, HWM_MESSAGES},
         {ZMQ_RCVHWM, HWM_MESSAGES},
         {ZMQ_RECONNECT_IVL, 100},
-        {ZMQ_RECONNECT_IVL_MAX, 5000},
+        {ZMQ_RECONNECT_IVL_MAX, 1000}, /* a farm of a thousand knocks a thousand times a second: that is little, and all are back soon */
         {ZMQ_HANDSHAKE_IVL, 5000},
         {ZMQ_TCP_KEEPALIVE, 1},
         {ZMQ_TCP_KEEPALIVE_IDLE, 60},

@@ -107,6 +107,7 @@ static void say_hello(struct session *s, int64_t now)
         m.hello.n_models = 1;
     }
     s->said = say(s, &m, now);
+    if (s->said) s->heard_ms = now;
 }
 
 static void say_more(struct session *s, int64_t now)
@@ -145,7 +146,7 @@ static void turn(struct session *s, int64_t now)
 {
     int64_t patience = s->worker ? BEATS_MISSED * BEAT_MS : s->up ? EVENTS_WAIT_MS + ANSWER_MS : ANSWER_MS;
 
-    if (!s->peer) begin(s, now);
+    if (!s->peer && now - s->said_ms > 100) begin(s, now);
     if (!s->peer) return;
     hear(s, now);
     if (s->peer && !deaf && peer_cut_off(s->peer)) {
@@ -155,7 +156,7 @@ static void turn(struct session *s, int64_t now)
     if (!s->peer) return;
     if (!s->said) say_hello(s, now);
     if (s->up && s->worker && now - s->said_ms >= BEAT_MS) say_more(s, now);
-    if (now - (s->worker || !s->up ? s->heard_ms : s->said_ms) > patience) {
+    if (s->said && now - (s->worker || !s->up ? s->heard_ms : s->said_ms) > patience) {
         n_silent++;
         begin(s, now);
     }

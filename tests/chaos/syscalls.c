@@ -38,6 +38,8 @@ struct round {
     bool         power;
     struct told  told[JOBS + 1];
     size_t       n_refused; /* results of this job */
+    bool         stranger;  /* the worker was silent for too long */
+    int64_t      said_ms;
     char        *part; /* of a FETCH by chunks */
     size_t       n_part;
     pid_t        pid;
@@ -172,7 +174,10 @@ static void worker_hears(struct side *s, const struct msg *m)
         if (m->offer_ok.verdict == OFFER_HAVE) is_done(m->offer_ok.task);
         break;
     case MSG_RESULT_OK: is_done(m->result_ok.task); break;
-    case MSG_ERROR: r.n_refused++; break; /* it is offered no more in this round */
+    case MSG_ERROR: /* it is offered no more in this round */
+        r.n_refused++;
+        r.stranger |= m->error.code == WIRE_UNKNOWN_SESSION;
+        break;
     default: break;
     }
 }
@@ -274,6 +279,21 @@ static bool one_job(size_t at)
     return collect(t);
 }
 
+/* A worker that says nothing for seconds gets nothing; this machine may be slow. */
+static void stay(void)
+{
+    struct msg ready = {.kind = MSG_READY, .ready = {.capacity = TASKS}};
+
+    if (r.stranger) {
+        r.stranger = false;
+        side_open(&worker, endpoint);
+        if (!side_hello(&worker, PATIENCE_MS)) side_fail("the worker, again", "no WELCOME");
+    }
+    if (now_ms() - r.said_ms < 1000) return;
+    r.said_ms = now_ms();
+    side_say(&worker, &ready, PATIENCE_MS);
+}
+
 static void while_it_fails(void)
 {
     bool ready = broker_start(true);
@@ -347,6 +367,7 @@ static void check_history(void)
         struct msg   m = submit_of(at, &item), show = {.kind = MSG_SHOW, .show = {.limit = TASKS}};
         uint64_t     acked = before[at].job;
 
+        stay();
         if (!acked && at == CANCELED) continue; /* it would wait for ever */
         must(side_ask(&client, &m, MSG_SUBMIT_OK, PATIENCE_MS), "submitting again", at, 0);
         t->job = show.show.job = client.got.submit_ok.job;
@@ -369,8 +390,10 @@ static void check_end(void)
     for (size_t at = 0; at < JOBS; at++) {
         int64_t until_ms = now_ms() + PATIENCE_MS;
 
-        while (n_done(&r.told[at]) < TASKS && now_ms() < until_ms)
+        while (n_done(&r.told[at]) < TASKS && now_ms() < until_ms) {
             if (!sides_turn()) usleep(SIDE_NAP_US);
+            stay();
+        }
         must(n_done(&r.told[at]) == TASKS, "an image is not made", at, 0);
         for (size_t i = 0; i < TASKS; i++) must(fetch(r.told[at].job << 20 | i, PATIENCE_MS), "a result is not served", at, i);
     }

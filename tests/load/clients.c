@@ -318,6 +318,7 @@ void clients_turn(struct load *l)
             for (int k = 0; k < l->o.open; k++)
                 if (l->client[i].order[k].n_tasks && !l->client[i].order[k].asking && l->client[i].order[k].job) ask_events(&l->client[i], &l->client[i].order[k]);
     }
+    if (l->o.soak_min && l->pace_us < now - 1000000) l->pace_us = now - 1000000; /* what a starved machine missed is not made up for: the rate is the most there is */
     for (int tried = 0; l->o.rate && now >= l->pace_us && l->n_given < l->o.tasks && tried < l->o.clients; tried++) { /* one more by the next that may */
         struct client *c = &l->client[at++ % l->o.clients];
 

@@ -70,6 +70,7 @@ void soak(struct load *l)
 
         load_turn(l, 20);
         if (now < until) disturb(l, &t, now);
+        else l->o.tasks = l->n_given; /* no more */
         if (now < began + (minute + 1) * 60000LL) continue;
         print_minute(l, &t, ++minute);
         l->submit.n = l->dispatch.n = 0; /* their times of an hour are nobody's */

@@ -115,21 +115,42 @@ static void strangers_go(void **state)
         fd[i] = socket(AF_INET, SOCK_STREAM, 0);
         assert_int_equal(connect(fd[i], (struct sockaddr *)&at, sizeof at), 0);
         peer_tend(door);
+        if (i == CROWD_MAX + 3) sleep_ms(CROWD_YOUNG_MS + 200); /* the first are not young any more when the last come */
     }
     for (int64_t until = now_ms() + PATIENCE_MS; !hung_up(fd[0]) && now_ms() < until; sleep_ms(5)) peer_tend(door);
     for (int i = 0; i < N; i++) n_cut += hung_up(fd[i]);
     assert_true(n_cut >= 1);
+    assert_false(hung_up(fd[N - 1]));
     say(door, p, 2);
     for (int i = 0; i < N; i++) close(fd[i]);
     peer_close(p);
     peer_close(door);
 }
 
+/* Who has just come is not cut for who comes after, until there are too many in any case. */
+static void young_stay(void **state)
+{
+    static struct crowd c; /* of descriptors that are no sockets: crowd_shaken() does not cut those, the ring is what is looked at */
+
+    (void)state;
+    for (int i = 0; i < CROWD_HARD_MAX; i++) crowd_came(&c, 100000 + i, 5000);
+    assert_int_equal(c.n, CROWD_HARD_MAX);
+    crowd_came(&c, 200000, 5000);
+    assert_int_equal(c.n, CROWD_HARD_MAX);
+    crowd_came(&c, 200001, 5000 + CROWD_YOUNG_MS);
+    assert_int_equal(c.n, CROWD_HARD_MAX);
+    crowd_came(&c, 200002, 5001 + CROWD_YOUNG_MS); /* those of 5000 go, as many as are too many */
+    assert_int_equal(c.n, CROWD_MAX);
+    crowd_left(&c, 200002);
+    crowd_came(&c, 200003, 5001 + CROWD_YOUNG_MS);
+    assert_int_equal(c.n, CROWD_MAX);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {T(without_keys), T(with_keys), T(strangers_go)};
+    const struct CMUnitTest tests[] = {T(without_keys), T(with_keys), T(strangers_go), T(young_stay)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
