@@ -8,7 +8,7 @@ n_hands=2
 
 calm_run
 echo 0 > "$T/step"
-CLOCKSTEP_FILE=$T/step LD_PRELOAD=$BIN/clockstep.so "$BIN/zfarm-broker" --listen "$EP" --data "$T/data" --retention 1 >> "$T/broker.log" 2>&1 &
+ASAN_OPTIONS=${ASAN_OPTIONS:-}:verify_asan_link_order=0 CLOCKSTEP_FILE=$T/step LD_PRELOAD=$BIN/clockstep.so "$BIN/zfarm-broker" --listen "$EP" --data "$T/data" --retention 1 >> "$T/broker.log" 2>&1 &
 BROKER=$!; pids+=($BROKER)
 for ((k = 1; k <= n_hands; k++)); do
     faulty_worker --broker "$EP" --model "$MODEL" --device cpu --threads 1 --name "hand$k" >> "$T/worker$k.log" 2>&1 &
