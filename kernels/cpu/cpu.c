@@ -260,7 +260,7 @@ int cpu_open(struct dev *d, const struct dev_opts *o, struct err *e)
         return rc;
     }
     cpu_model(model, sizeof model);
-    snprintf(d->about, sizeof d->about, "%s, %d threads, %s%s", model, pool_threads(c->pool), isa_name(isa), c->fast && c->tile16 ? ", 16-bit products" : "");
+    snprintf(d->about, sizeof d->about, "%s, %d thread%s, %s%s", model, pool_threads(c->pool), pool_threads(c->pool) == 1 ? "" : "s", isa_name(isa), c->fast && c->tile16 ? ", 16-bit products" : "");
     return 0;
 }
 

@@ -86,7 +86,8 @@ static int run(struct engine *g, const struct gen *gen, const char *prompt, int6
 
     if (engine_encode(g, str_of(prompt), &p, &e))
         return fail(&e);
-    printf("encode   %10.1f ms\n", since(&at));
+    engine_times(g, &times);
+    printf("encode   %10.1f ms  text encoder %.1f, caption %.1f\n", since(&at), times.text_ms, times.caption_ms);
     memory();
     at = now_us();
     start_ms = (double)(at - began_us) / 1e3;
@@ -98,7 +99,7 @@ static int run(struct engine *g, const struct gen *gen, const char *prompt, int6
     printf("denoise  %10.1f ms  first pass %.1f", since(&at), laps.first_ms);
     if (laps.n)
         printf(", later %.1f mean %.1f best", laps.sum_ms / laps.n, laps.best_ms);
-    printf("\nstart    %10.1f ms from opening to the first pass, %.1f of them the text encoder and the caption\n", start_ms, times.text_ms + times.caption_ms);
+    printf("\nstart    %10.1f ms from opening to the first pass, %.1f of them the text encoder's and the caption's\n", start_ms, times.text_ms + times.caption_ms);
     memory();
     at = now_us();
     if (engine_decode(g, z, &img, &e))

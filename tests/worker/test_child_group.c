@@ -45,18 +45,26 @@ static void wait_stages(struct fake *f, size_t n_denoise, size_t n_waiting)
     fail_msg("of %zu tasks %zu denoise and %zu wait", f->n_progress, n_in(f, STAGE_DENOISE), n_in(f, STAGE_WAITING));
 }
 
+/* The next offer: of which task, under which epoch. */
+static struct held have(struct fake *f)
+{
+    struct msg  m = expect(f, MSG_OFFER);
+    struct held h = {m.offer.task, m.offer.epoch};
+
+    tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = m.correlation, .offer_ok = {.task = h.task, .verdict = OFFER_HAVE}});
+    return h;
+}
+
 /* Offers of these tasks, in any order. */
 static void finish_all(struct fake *f, uint64_t from, uint64_t to)
 {
     bool done[64] = {0};
 
     for (uint64_t n = from; n <= to; n++) {
-        struct msg offer = expect(f, MSG_OFFER);
-        uint64_t   t = offer.offer.task;
+        uint64_t t = have(f).task;
 
         assert_true(t >= from && t <= to && !done[t]);
         done[t] = true;
-        tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = offer.correlation, .offer_ok = {.task = t, .verdict = OFFER_HAVE}});
     }
     quiet(f);
 }
@@ -72,7 +80,7 @@ static void kept_busy(void **state)
     assert_true(str_is(m.hello.rank[0].device, "cpu"));
     assert_int_equal(m.hello.rank[0].parts, RANK_TEXT | RANK_VAE);
     assert_int_equal(m.hello.rank[2].parts, RANK_IMAGE);
-    for (uint64_t t = 1; t <= 4; t++) lease(f, t, "a cat", 20, false);
+    for (uint64_t t = 1; t <= 4; t++) lease(f, t, "a cat", LONG / 2, false);
     wait_stages(f, 2, 2);
     while (f->n_ranks == 0) expect_for(f, (enum msg_kind)0, 20);
     assert_int_equal(f->n_ranks, 3);
@@ -111,18 +119,13 @@ static void crashed(void **state)
     struct fake *f = *state;
 
     begin(f, "text=cpu image=cpu,cpu");
-    lease(f, 1, "a cat", 60, false);
+    lease(f, 1, "a cat", LONG, false);
     wait_step(f, 1, 1);
     lease(f, 2, "crash", 4, false);
     lease(f, 3, "a dog", 4, false);
     expect_failed(f, 2, FAIL_CRASHED, "engine ended by signal 6 on cpu in stage denoise step 2");
     lease(f, 4, "a bird", 4, false);
-    for (int i = 0; i < 3; i++) { /* in whatever order */
-        struct msg offer = expect(f, MSG_OFFER);
-
-        assert_int_not_equal(offer.offer.task, 2);
-        tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = offer.correlation, .offer_ok = {.task = offer.offer.task, .verdict = OFFER_HAVE}});
-    }
+    for (int i = 0; i < 3; i++) assert_int_not_equal(have(f).task, 2); /* in whatever order */
     quiet(f);
 }
 
@@ -151,7 +154,7 @@ static void lost_between(void **state)
     lease(f, 1, "a cat", 100, false);
     wait_step(f, 1, 1);
     lease(f, 2, "lost", 4, false);
-    finish(f, 1);
+    have(f);
     expect_failed(f, 2, FAIL_STUCK, "engine did nothing for");
 }
 
@@ -161,7 +164,7 @@ static void canceled_and_failed(void **state)
     struct held  one = {2, 102};
 
     begin(f, "text=cpu image=cpu,cpu");
-    lease(f, 1, "a cat", 60, false);
+    lease(f, 1, "a cat", LONG, false);
     lease(f, 2, "a dog", LONG, false);
     wait_step(f, 2, 2);
     tell(f, (struct msg){.kind = MSG_BEAT_OK, .beat_ok = {.seq = 0, .cancel = &one, .n_cancel = 1}});
@@ -191,9 +194,7 @@ static void leased_again(void **state)
     m.lease.spec.height_px = 48;
     m.lease.spec.steps = 4;
     tell(f, m);
-    m = expect(f, MSG_OFFER); /* not FAILED{canceled} */
-    assert_int_equal(m.offer.epoch, 202);
-    tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = m.correlation, .offer_ok = {.task = 1, .verdict = OFFER_HAVE}});
+    assert_int_equal(have(f).epoch, 202); /* not FAILED{canceled} */
     quiet(f);
 }
 
@@ -207,7 +208,7 @@ static void stray_rank(void **state)
     expect(f, MSG_FAILED); /* between two devices, alone: nobody else can be blamed */
     tell(f, (struct msg){.kind = MSG_FAILED_OK, .failed_ok = {1, 101}});
     lease(f, 2, "a cat", 4, false);
-    finish_all(f, 2, 2);
+    finish(f, 2);
 }
 
 static void drain(void **state)
@@ -215,15 +216,11 @@ static void drain(void **state)
     struct fake *f = *state;
 
     begin(f, "text=cpu image=cpu,cpu");
-    for (uint64_t t = 1; t <= 5; t++) lease(f, t, "a cat", 20, false);
+    for (uint64_t t = 1; t <= 5; t++) lease(f, t, "a cat", LONG / 2, false);
     wait_step(f, 1, 2);
     kill(f->pid, SIGTERM);
     for (int i = 0; i < 2; i++) assert_true(expect(f, MSG_RELEASE).release.task >= 4); /* the engine has the first three */
-    for (int i = 0; i < 3; i++) {
-        struct msg offer = expect(f, MSG_OFFER);
-
-        tell(f, (struct msg){.kind = MSG_OFFER_OK, .correlation = offer.correlation, .offer_ok = {.task = offer.offer.task, .verdict = OFFER_HAVE}});
-    }
+    for (int i = 0; i < 3; i++) have(f);
     expect(f, MSG_BYE);
     assert_int_equal(worker_status(f), 0);
 }
