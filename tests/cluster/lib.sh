@@ -70,7 +70,7 @@ workers_are() { [ "$(ready_workers)" -ge "$1" ]; }
 wait_workers() { until_true 30 workers_are "$1" || die "$1 workers are not ready within 30 s"; }
 
 # job_field JOB FIELD: a number of `zfarm jobs --json`
-job_field() { zfarm jobs --broker "$EP" --json | grep "^{\"job\":$1," | sed -E "s/.*\"$2\":([0-9]+).*/\1/"; }
+job_field() { zfarm jobs --limit 512 --broker "$EP" --json | grep "^{\"job\":$1," | sed -E "s/.*\"$2\":([0-9]+).*/\1/"; }
 job_done_at_least() { [ "$(job_field "$1" done)" -ge "$2" ]; }
 job_running() { [ "$(job_field "$1" running)" -ge 1 ]; }
 n_png() { find "$1" -maxdepth 1 -name '*.png' | wc -l; }
