@@ -15,11 +15,19 @@ unset ZFARM_BROKER ZFARM_MODEL
 pids=()
 n_checks=0
 
+# end_tree PID: it and all that it began; stopped first, so that nobody begins another one meanwhile
+end_tree() {
+    kill -STOP "$1"
+    local child
+    for child in $(cat "/proc/$1/task/"*/children); do end_tree "$child"; done
+    kill -9 "$1"
+}
+
 cleanup() {
     rc=$?
     trap - EXIT INT TERM
     exec 2> /dev/null # the shell's own words about what it kills
-    for p in "${pids[@]:-}"; do [ -n "$p" ] && kill -9 "$p"; done
+    for p in "${pids[@]:-}"; do [ -n "$p" ] && end_tree "$p"; done
     wait
     if [ $rc -ne 0 ]; then
         for f in "$T"/*.log; do [ -s "$f" ] && { echo "--- $(basename "$f")"; tail -n 25 "$f"; }; done
