@@ -3,7 +3,7 @@
 set -eu
 packages="gcc libc6-dev cmake ninja-build pkg-config gzip
 libzmq3-dev libsodium-dev libprotobuf-c-dev protobuf-c-compiler libsqlite3-dev libpng-dev libjansson-dev
-libpcre2-dev libutf8proc-dev libdnnl-dev uthash-dev libcmocka-dev $*"
+libpcre2-dev libutf8proc-dev libdnnl-dev uthash-dev libcmocka-dev procps $*"
 
 missing=""
 for p in $packages; do
