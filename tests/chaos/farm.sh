@@ -21,7 +21,7 @@ client() {
     local k=$1 n=0 rc out; shift
     until [ -e "$T/end.clients" ]; do
         n=$((n + 1)); out=$T/out-$k-$n
-        "$@" zfarm batch "$T/prompts.txt" -o "$out" "${options[@]}" "${client_options[@]}" --timeout 120 > "$T/client$k.last" 2>&1 &
+        "$@" zfarm batch "$T/prompts.txt" -o "$out" "${options[@]}" "${client_options[@]}" --timeout 300 > "$T/client$k.last" 2>&1 &
         echo $! > "$T/client$k.pid.new" && mv "$T/client$k.pid.new" "$T/client$k.pid"
         wait $!; rc=$?
         [ $rc = 0 ] || echo "client $k batch $n: exit $rc: $(tail -n 3 "$T/client$k.last")" >> "$T/wrong"
