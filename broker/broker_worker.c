@@ -335,6 +335,19 @@ static bool no_memory(struct broker *b, struct task *t, struct worker *w, unsign
     return dispatch_denied(&b->roster, dispatch_model(t->lot->lane, &b->roster), px, now_ms);
 }
 
+/* An image that ended the engines of several workers: it is to blame, not they. */
+static void pardon(struct broker *b, const struct outcome *out, int64_t now_ms)
+{
+    bool several = false;
+
+    for (size_t i = 1; i < CRASHES_MAX; i++) several |= out->crashed[i] != out->crashed[0];
+    for (size_t i = 0; several && i < CRASHES_MAX; i++) {
+        struct worker *w = roster_by_id(&b->roster, out->crashed[i]);
+
+        if (w && standing_pardon(w->standing, now_ms)) log_info("quarantine_over", "worker=\"%s\" its engine was ended by an image that ended others", w->name);
+    }
+}
+
 static void failed(struct broker *b, struct journal_req *r, struct task *t, struct worker *w, unsigned n_batch, const struct failed *f, int64_t now_ms)
 {
     struct outcome *out = task_outcome(t);
@@ -349,6 +362,7 @@ static void failed(struct broker *b, struct journal_req *r, struct task *t, stru
     case FAIL_STUCK:
         out->crashed[t->crashes] = w->id;
         over = ++t->crashes >= CRASHES_MAX;
+        if (over) pardon(b, out, now_ms);
         t->avoid = w->id;
         break;
     case FAIL_NAN:

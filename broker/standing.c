@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char by_images[] = "3 images that crashed it were made elsewhere";
+static const char by_starts[] = "its engine had to be started 3 times within 10 minutes";
+
 struct standing *standing_find(struct standing *all, struct str name)
 {
     char             key[NAME_MAX_BYTES + 1] = {0};
@@ -80,21 +83,45 @@ static void quarantine(struct standing *s, const char *why, int64_t now_ms)
     s->barred_until_ms = now_ms + (ms < QUARANTINE_MAX_MS ? ms : QUARANTINE_MAX_MS);
     s->n_quarantines++;
     s->why = why;
+    s->n_recycles_before = s->n_recycles;
     s->n_blames = s->n_recycles = 0;
 }
 
 bool standing_blame(struct standing *s, int64_t now_ms)
 {
     if (standing_barred(s, now_ms) || ++s->n_blames < BLAMES_MAX) return false;
-    quarantine(s, "3 images that crashed it were made elsewhere", now_ms);
+    quarantine(s, by_images, now_ms);
     return true;
 }
 
 bool standing_recycled(struct standing *s, int64_t now_ms)
 {
     if (standing_barred(s, now_ms)) return false;
+    if (now_ms - s->pardoned_ms > PARDON_MS) s->n_pardons = 0;
+    if (s->n_pardons) {
+        s->n_pardons--;
+        return false;
+    }
     s->recycled_ms[s->n_recycles++ % RECYCLES_MAX] = now_ms;
     if (s->n_recycles < RECYCLES_MAX || now_ms - s->recycled_ms[s->n_recycles % RECYCLES_MAX] > RECYCLES_WITHIN_MS) return false;
-    quarantine(s, "its engine had to be started 3 times within 10 minutes", now_ms);
+    quarantine(s, by_starts, now_ms);
     return true;
+}
+
+bool standing_pardon(struct standing *s, int64_t now_ms)
+{
+    if (standing_barred(s, now_ms)) {
+        if (s->why != by_starts) return false;
+        s->barred_until_ms = now_ms;
+        s->n_quarantines--;
+        s->n_recycles = s->n_recycles_before - 1;
+        return true;
+    }
+    if (s->n_recycles) {
+        s->n_recycles--;
+    } else {
+        s->n_pardons++;
+        s->pardoned_ms = now_ms;
+    }
+    return false;
 }

@@ -5,7 +5,8 @@
  * By name, not by process: a worker that comes back after a fall of the network, or of itself, is the same machine. So two workers of one
  * name share its fate; names are host:pid unless somebody chose.
  * Quarantine: three images that crashed it and were made elsewhere, or three starts of its engine within ten minutes, bar it for 180 s, and each
- * time for twice as long, up to 30 min; an hour without one and the next is short again.
+ * time for twice as long, up to 30 min; an hour without one and the next is short again. Starts that an image caused which ended engines elsewhere, too,
+ * until it was given up, do not count: one bad image must not bar a whole farm.
  * Pure. Not here: the row that makes drained durable (broker_control.c). */
 #ifndef BROKER_STANDING_H
 #define BROKER_STANDING_H
@@ -21,6 +22,7 @@
 #define BLAMES_MAX            3
 #define RECYCLES_MAX          3
 #define RECYCLES_WITHIN_MS    600000
+#define PARDON_MS             60000 /* an engine that was ended is there again and told of by then */
 #define QUARANTINE_FIRST_MS   180000
 #define QUARANTINE_MAX_MS     1800000
 #define QUARANTINE_FORGET_MS  3600000
@@ -30,7 +32,9 @@ struct standing {
     bool           drained;
     uint32_t       n_blames;
     int64_t        recycled_ms[RECYCLES_MAX]; /* the last starts of its engine after the first */
-    uint32_t       n_recycles;
+    uint32_t       n_recycles, n_recycles_before; /* the last quarantine */
+    uint32_t       n_pardons;                     /* of starts that are not told yet */
+    int64_t        pardoned_ms;
     uint32_t       n_quarantines;             /* lately: how long the next one is */
     int64_t        barred_until_ms;
     const char    *why;                       /* static; of the last quarantine */
@@ -47,6 +51,8 @@ void             standing_release(struct standing **all);
 
 bool             standing_blame(struct standing *s, int64_t now_ms);    /* true: it is quarantined now */
 bool             standing_recycled(struct standing *s, int64_t now_ms); /* its engine was started anew; as above */
+/* One start of its engine, told of already or soon, was an image's fault. True: it was quarantined for that, and is not any more. */
+bool             standing_pardon(struct standing *s, int64_t now_ms);
 bool             standing_barred(const struct standing *s, int64_t now_ms);
 
 #endif

@@ -129,6 +129,22 @@ static void test_blame(void **state)
     assert_non_null(strstr(job_of(t, job).why.at, "quarantined"));
 }
 
+/* Who gets the next one. */
+static struct actor *take_either(struct cast *t, struct lease *l)
+{
+    struct msg    m;
+    struct actor *w = NULL;
+
+    for (int64_t until = now_ms() + ACTOR_WAIT_MS; !w && now_ms() < until;) {
+        actor_read(&t->a, 20);
+        actor_read(&t->b, 20);
+        w = actor_find(&t->a, MSG_LEASE, 0, &m) ? &t->a : actor_find(&t->b, MSG_LEASE, 0, &m) ? &t->b : NULL;
+    }
+    assert_non_null(w);
+    *l = m.lease;
+    return w;
+}
+
 /* Three crashes end it, on two workers; the last words stay. */
 static void test_poison(void **state)
 {
@@ -142,21 +158,40 @@ static void test_poison(void **state)
     actor_read(&t->a, 200);
     actor_read(&t->b, 200);
     for (int i = 0; i < 3; i++) {
-        struct msg    m;
-        struct actor *w = NULL;
+        struct actor *w = take_either(t, &l);
 
-        for (int64_t until = now_ms() + ACTOR_WAIT_MS; !w && now_ms() < until;) {
-            actor_read(&t->a, 20);
-            actor_read(&t->b, 20);
-            w = actor_find(&t->a, MSG_LEASE, 0, &m) ? &t->a : actor_find(&t->b, MSG_LEASE, 0, &m) ? &t->b : NULL;
-        }
-        assert_non_null(w);
-        l = m.lease;
         gave_up(w, &l, i % 2 ? FAIL_STUCK : FAIL_CRASHED, "boom");
     }
     assert_int_equal(image_of(t, job, 0).state, TASK_FAILED);
     assert_true(str_is(image_of(t, job, 0).error, "boom"));
     assert_int_equal(image_of(t, job, 0).attempts, 3);
+}
+
+/* Image after image that ends engines on both: nobody is quarantined for it. */
+static void test_poison_again(void **state)
+{
+    struct cast *t = *state;
+    uint32_t     starts[2] = {0};
+    char         name[16];
+
+    actor_hello(&t->a, NULL, 0);
+    actor_hello(&t->b, NULL, 0);
+    for (int k = 0; k < 6; k++) {
+        uint64_t job;
+
+        snprintf(name, sizeof name, "poison %d", k);
+        job = submit(&t->c, name, 1);
+        for (int i = 0; i < 3; i++) {
+            struct lease  l;
+            struct actor *w = take_either(t, &l);
+
+            gave_up(w, &l, FAIL_CRASHED, "boom");
+            actor_ask(w, &(struct msg){.kind = MSG_BEAT, .beat = {.seq = 1, .engine_restarts = ++starts[w == &t->b]}}, MSG_BEAT_OK);
+        }
+        assert_int_equal(image_of(t, job, 0).state, TASK_FAILED);
+    }
+    assert_true(str_is(worker(t, "A").state, "ready"));
+    assert_true(str_is(worker(t, "B").state, "ready"));
 }
 
 /* Out of memory goes to another worker at once; A makes smaller ones meanwhile; when nobody has the memory, it has failed. */
@@ -499,7 +534,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, open_cast, close_cast)
-        T(test_blame), T(test_poison), T(test_memory), T(test_nan), T(test_recycles), T(test_hedge), T(test_hedge_survives), T(test_restart_with_two),
+        T(test_blame), T(test_poison), T(test_poison_again), T(test_memory), T(test_nan), T(test_recycles), T(test_hedge), T(test_hedge_survives), T(test_restart_with_two),
         T(test_recall), T(test_batch), T(test_cancel_is_confirmed), T(test_deadline), T(test_pause), T(test_quota),
     };
     int code = actors_main(argc, argv);

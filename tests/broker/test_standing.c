@@ -46,6 +46,39 @@ static void test_recycles(void **state)
     standing_release(&all);
 }
 
+/* An image's fault: told of before it is pardoned, after, and when it had quarantined. */
+static void test_pardon(void **state)
+{
+    struct standing *all = NULL, *s = standing_get(&all, str_of("gpu3"));
+    int64_t          now = 1000;
+
+    (void)state;
+    for (int i = 0; i < 20; i++, now += 1000) {
+        assert_false(standing_recycled(s, now));
+        assert_false(standing_pardon(s, now));
+    }
+    for (int i = 0; i < 20; i++, now += 1000) {
+        assert_false(standing_pardon(s, now));
+        assert_false(standing_recycled(s, now));
+    }
+    assert_false(standing_pardon(s, now)); /* told of too late: another start */
+    now += PARDON_MS + 1;
+    assert_false(standing_recycled(s, now));
+    assert_false(standing_recycled(s, now + 1));
+    assert_true(standing_recycled(s, now + 2));
+    assert_true(standing_pardon(s, now + 3));
+    assert_false(standing_barred(s, now + 3));
+    assert_int_equal(s->n_quarantines, 0);
+    assert_true(standing_recycled(s, now + 4)); /* the two others count */
+    assert_int_equal(s->barred_until_ms, now + 4 + QUARANTINE_FIRST_MS);
+    standing_release(&all);
+    s = standing_get(&all, str_of("gpu4"));
+    for (int i = 0; i < BLAMES_MAX; i++) standing_blame(s, now);
+    assert_false(standing_pardon(s, now)); /* for its own deeds */
+    assert_true(standing_barred(s, now));
+    standing_release(&all);
+}
+
 /* In the roster: a drained or quarantined worker serves nobody, says so, and a worker that comes back is what its name was. */
 static void test_in_the_roster(void **state)
 {
@@ -74,7 +107,7 @@ static void test_in_the_roster(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_blame), cmocka_unit_test(test_recycles), cmocka_unit_test(test_in_the_roster)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_blame), cmocka_unit_test(test_recycles), cmocka_unit_test(test_pardon), cmocka_unit_test(test_in_the_roster)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
