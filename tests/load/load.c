@@ -212,7 +212,10 @@ static void ties_close(struct load *l)
 void load_turn(struct load *l, int wait_ms)
 {
     struct epoll_event ev[256];
-    int                n = epoll_wait(l->epoll, ev, 256, l->n_hot ? 0 : wait_ms);
+    int                n;
+
+    if ((l->o.rate || l->o.sleep_ms) && wait_ms > 1) wait_ms = 1; /* what is due is sent when it is due, not when something comes */
+    n = epoll_wait(l->epoll, ev, 256, l->n_hot ? 0 : wait_ms);
 
     for (int i = 0; i < n; i++) ((struct tie *)ev[i].data.ptr)->hot = true;
     l->n_hot = 0;
