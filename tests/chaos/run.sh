@@ -120,6 +120,7 @@ declare -A killed
 began=$SECONDS
 read -ra order <<< "$kinds"
 for ((done_kills = 0; done_kills < kills; )); do
+    [ -n "${POWERLOSS_LIE:-}" ] && [ -s "$T/wrong" ] && { cat "$T/wrong"; die "a disk that lies is seen"; } # and a broker that does not start is hard to kill
     kind=${order[$((done_kills % ${#order[@]}))]}
     sleep "$(printf '0.%03d' $((RANDOM % pause_ms)))"
     pid=$(victim "$kind")
