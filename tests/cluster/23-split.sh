@@ -58,8 +58,9 @@ killed=0
 for k in 1 2; do # a third start in ten minutes would put it into quarantine
     some() { [ "$(n_png "$T/killed")" -ge $((3 * k)) ]; }
     until_true 60 some || die "the group makes nothing"
-    before=$(engine_of "$group")
-    [ -n "$before" ] && kill -9 "$before" 2>/dev/null && killed=$((killed + 1))
+    has_engine() { before=$(engine_of "$group"); [ -n "$before" ]; } # the first kill's successor may only be coming
+    until_true 30 has_engine || die "the group has no engine"
+    kill -9 "$before" 2>/dev/null && killed=$((killed + 1))
     sleep 1
 done
 wait "$job" || { cat "$T/batch.log"; die "the batch over a killed engine"; }
