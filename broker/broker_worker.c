@@ -335,17 +335,22 @@ static bool no_memory(struct broker *b, struct task *t, struct worker *w, unsign
     return dispatch_denied(&b->roster, dispatch_model(t->lot->lane, &b->roster), px, now_ms);
 }
 
-/* An image that ended the engines of several workers: it is to blame, not they. */
+/* An image that ended the engines of several workers: it is to blame, not they. Whose crash is not known any more (it left, the broker was restarted) proves nothing. */
 static void pardon(struct broker *b, const struct outcome *out, int64_t now_ms)
 {
-    bool several = false;
+    struct worker   *crashed[CRASHES_MAX];
+    struct standing *first = NULL;
+    bool             several = false;
 
-    for (size_t i = 1; i < CRASHES_MAX; i++) several |= out->crashed[i] != out->crashed[0];
-    for (size_t i = 0; several && i < CRASHES_MAX; i++) {
-        struct worker *w = roster_by_id(&b->roster, out->crashed[i]);
-
-        if (w && standing_pardon(w->standing, now_ms)) log_info("quarantine_over", "worker=\"%s\" its engine was ended by an image that ended others", w->name);
+    for (size_t i = 0; i < CRASHES_MAX; i++) {
+        crashed[i] = roster_by_id(&b->roster, out->crashed[i]);
+        if (!crashed[i]) continue;
+        if (!first) first = crashed[i]->standing;
+        several |= crashed[i]->standing != first; /* a name is a machine, however often it came */
     }
+    for (size_t i = 0; several && i < CRASHES_MAX; i++)
+        if (crashed[i] && standing_pardon(crashed[i]->standing, now_ms))
+            log_info("quarantine_over", "worker=\"%s\" its engine was ended by an image that ended others", crashed[i]->name);
 }
 
 static void failed(struct broker *b, struct journal_req *r, struct task *t, struct worker *w, unsigned n_batch, const struct failed *f, int64_t now_ms)

@@ -194,6 +194,41 @@ static void test_poison_again(void **state)
     assert_true(str_is(worker(t, "B").state, "ready"));
 }
 
+/* On one worker alone nobody can tell whose fault it is, also when the broker forgot its first crash: its three starts count. */
+static void poison_alone(struct cast *t, bool restart)
+{
+    uint64_t job;
+
+    actor_hello(&t->a, NULL, 0);
+    job = submit(&t->c, "poison", 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct lease l = take(&t->a);
+
+        actor_ask(&t->a, &(struct msg){.kind = MSG_BEAT, .beat = {.seq = 1, .engine_restarts = i}}, MSG_BEAT_OK);
+        gave_up(&t->a, &l, FAIL_CRASHED, "boom");
+        if (i || !restart) continue;
+        farm_kill(&t->f);
+        farm_start(&t->f);
+        actor_again(&t->a, t->f.endpoint);
+        actor_again(&t->c, t->f.endpoint);
+        actor_hello(&t->a, NULL, 0);
+        actor_hello(&t->c, NULL, 0);
+    }
+    for (uint32_t n = 3; n < 5; n++) actor_ask(&t->a, &(struct msg){.kind = MSG_BEAT, .beat = {.seq = n, .engine_restarts = n}}, MSG_BEAT_OK);
+    assert_int_equal(image_of(t, job, 0).state, TASK_FAILED);
+    assert_true(str_is(worker(t, "A").state, "quarantined"));
+}
+
+static void test_poison_alone(void **state)
+{
+    poison_alone(*state, false);
+}
+
+static void test_poison_alone_restarted(void **state)
+{
+    poison_alone(*state, true);
+}
+
 /* Out of memory goes to another worker at once; A makes smaller ones meanwhile; when nobody has the memory, it has failed. */
 static void test_memory(void **state)
 {
@@ -534,7 +569,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, open_cast, close_cast)
-        T(test_blame), T(test_poison), T(test_poison_again), T(test_memory), T(test_nan), T(test_recycles), T(test_hedge), T(test_hedge_survives), T(test_restart_with_two),
+        T(test_blame), T(test_poison), T(test_poison_again), T(test_poison_alone), T(test_poison_alone_restarted), T(test_memory), T(test_nan), T(test_recycles), T(test_hedge), T(test_hedge_survives), T(test_restart_with_two),
         T(test_recall), T(test_batch), T(test_cancel_is_confirmed), T(test_deadline), T(test_pause), T(test_quota),
     };
     int code = actors_main(argc, argv);
