@@ -29,6 +29,12 @@ static void path_of(const struct spool *s, const uint8_t sha256[32], char *path,
     snprintf(path, cap, "%s/%.2s/%s", s->dir, hex, hex);
 }
 
+static void turn_init(struct spool_turn *t)
+{
+    pthread_mutex_init(&t->mtx, NULL);
+    t->lost = false;
+}
+
 int spool_open(struct spool *s, const char *dir, struct err *e)
 {
     int rc = file_join(s->dir, sizeof s->dir, dir, "blobs", e);
@@ -37,11 +43,11 @@ int spool_open(struct spool *s, const char *dir, struct err *e)
     s->blob = NULL;
     s->n_temp = 0;
     if (rc == 0) rc = file_make_folder(s->dir, e);
-    for (int i = 0; i < 256; i++) atomic_init(&s->folder[i], false);
-    for (int i = 0; i < 257; i++) {
-        pthread_mutex_init(&s->turn[i].mtx, NULL);
-        s->turn[i].lost = false;
+    for (int i = 0; i < SPOOL_FOLDERS; i++) {
+        atomic_init(&s->folder[i], false);
+        turn_init(&s->turn[i]);
     }
+    turn_init(&s->turn_of_dir);
     return rc;
 }
 
@@ -54,7 +60,8 @@ void spool_release(struct spool *s)
         HASH_DEL(s->blob, b);
         free(b);
     }
-    for (int i = 0; i < 257; i++) pthread_mutex_destroy(&s->turn[i].mtx);
+    for (int i = 0; i < SPOOL_FOLDERS; i++) pthread_mutex_destroy(&s->turn[i].mtx);
+    pthread_mutex_destroy(&s->turn_of_dir.mtx);
 }
 
 /* ---- receiving ---- */
@@ -159,7 +166,7 @@ static int make_folder(struct spool_put *put, const char *folder, struct err *e)
 
     if (atomic_load(known)) return 0;
     if (mkdir(folder, 0777) && errno != EEXIST) return disk_err(e, "making the folder", folder);
-    rc = sync_folder(&s->os, &s->turn[256], s->dir, e);
+    rc = sync_folder(&s->os, &s->turn_of_dir, s->dir, e);
     if (rc == 0) atomic_store(known, true);
     return rc;
 }
@@ -296,7 +303,7 @@ size_t spool_sweep(struct spool *s)
     size_t n = sweep_folder(s, s->dir);
     char   path[4096];
 
-    for (int i = 0; i < 256; i++) {
+    for (int i = 0; i < SPOOL_FOLDERS; i++) {
         snprintf(path, sizeof path, "%s/%02x", s->dir, i);
         n += sweep_folder(s, path);
     }

@@ -6,8 +6,8 @@
  *
  * Invariants: P1 a file under its final name has the bytes of its name: it was hashed while received, fsynced, then renamed, and the folder
  *   fsynced, before any row speaks of it.  P2 a file is removed only when nobody counts on it (spool_ref), after the journal forgot it.
- *   P4 no two threads sync one folder at once, and no promise follows a sync of it that failed.
  *   P3 what stands in DIR/blobs without being counted is an orphan of a crash: spool_sweep() at boot removes it.
+ *   P4 no two threads sync one folder at once, and no promise follows a sync of it that failed.
  * The 256 folders are made with their first file: a farm of one's own would make and remove them all for one picture.
  * Not here: which task a blob belongs to, when its retention ends (broker.c). */
 #ifndef BROKER_SPOOL_H
@@ -39,13 +39,15 @@ struct spool_turn {
     bool            lost; /* under mtx */
 };
 
+#define SPOOL_FOLDERS 256 /* by the first byte of the content's name */
+
 struct spool {
     char            dir[3800]; /* DIR/blobs */
     struct spool_os os;
     struct blob    *blob; /* by content: how many rows count on it */
     uint64_t        n_temp;
-    atomic_bool     folder[256]; /* there, and its name durable: seen by this process */
-    struct spool_turn turn[257]; /* to sync them; the last is of dir itself */
+    atomic_bool     folder[SPOOL_FOLDERS]; /* there, and its name durable: seen by this process */
+    struct spool_turn turn[SPOOL_FOLDERS], turn_of_dir; /* to sync them, and dir itself */
 };
 
 struct spool_put {
