@@ -6,47 +6,16 @@
  *   hostile more HOST PORT MIB          handshake, then frames with MORE that never end, MIB of them
  *
  * Exit 0: what was meant to happen to it did happen (it was dropped; or, for more, all was sent or it was dropped); prints what it saw. */
-#include <arpa/inet.h>
-#include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
+
+#include "tests/security/zmtp.h"
 
 #define PATIENCE_MS 20000
 
-static struct sockaddr_in at = {.sin_family = AF_INET};
-
-static int dial(void)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&at, sizeof at) == 0) return fd;
-    if (fd >= 0) close(fd);
-    return -1;
-}
-
-static bool put(int fd, const void *bytes, size_t len)
-{
-    const char *p = bytes;
-
-    while (len) {
-        ssize_t n = send(fd, p, len, MSG_NOSIGNAL);
-
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return false;
-        p += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
+static struct sockaddr_in at;
 
 /* Reads until the other side closes. false: it did not, for PATIENCE_MS. */
 static bool dropped(int fd)
@@ -69,7 +38,7 @@ static bool shake(int fd)
     char                 page[512];
     size_t               n = 0;
 
-    if (!put(fd, greeting, sizeof greeting) || !put(fd, ready, sizeof ready - 1)) return false;
+    if (!zmtp_put(fd, greeting, sizeof greeting) || !zmtp_put(fd, ready, sizeof ready - 1)) return false;
     while (n < 64 + 2) { /* its greeting and the beginning of its READY */
         ssize_t got = recv(fd, page, sizeof page, 0);
 
@@ -77,13 +46,6 @@ static bool shake(int fd)
         n += (size_t)got;
     }
     return true;
-}
-
-static size_t long_header(uint8_t *h, uint8_t flags, uint64_t size)
-{
-    h[0] = (uint8_t)(flags | 2);
-    for (int i = 0; i < 8; i++) h[1 + i] = (uint8_t)(size >> (56 - 8 * i));
-    return 9;
 }
 
 static int oversize(void)
@@ -100,12 +62,12 @@ static int oversize(void)
     int failed = 0;
 
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-        uint8_t h[9];
-        int     fd = dial();
+        uint8_t h[ZMTP_LONG_BYTES];
+        int     fd = zmtp_dial(&at);
         bool    in = fd >= 0 && (!row[i].shaken || shake(fd)), gone;
 
-        if (in && !row[i].shaken) in = put(fd, greeting, sizeof greeting);
-        gone = !in || !put(fd, h, long_header(h, row[i].flags, row[i].size)) || dropped(fd);
+        if (in && !row[i].shaken) in = zmtp_put(fd, greeting, sizeof greeting);
+        gone = !in || !zmtp_put(fd, h, zmtp_long_header(h, row[i].flags, row[i].size)) || dropped(fd);
         printf("%s: %s\n", row[i].name, gone ? in ? "dropped" : "not let in" : "kept");
         failed += !gone;
         if (fd >= 0) close(fd);
@@ -119,35 +81,33 @@ static int hold(int n, int seconds, bool slow)
     time_t end = time(NULL) + seconds;
 
     if (!fd) return 2;
-    for (int i = 0; i < n; i++) n_open += (fd[i] = dial()) >= 0;
+    for (int i = 0; i < n; i++) n_open += (fd[i] = zmtp_dial(&at)) >= 0;
     printf("%d of %d open\n", n_open, n);
     fflush(stdout);
     for (size_t k = 0; time(NULL) < end; k++) {
         if (slow && k < sizeof greeting - 1)
             for (int i = 0; i < n; i++)
-                if (fd[i] >= 0) (void)put(fd[i], greeting + k, 1);
+                if (fd[i] >= 0) (void)zmtp_put(fd[i], greeting + k, 1);
         sleep(1);
     }
     free(fd);
     return n_open == n ? 0 : 1;
 }
 
+static bool put_more(void *fd)
+{
+    static uint8_t page[ZMTP_LONG_BYTES + ZMTP_MORE_BYTES];
+
+    zmtp_long_header(page, 1, ZMTP_MORE_BYTES);
+    return zmtp_put(*(int *)fd, page, sizeof page);
+}
+
 static int more(uint64_t mib)
 {
-    static uint8_t page[9 + (64 << 10)];
-    int            fd = dial();
-    size_t         n = sizeof page - 9;
+    int fd = zmtp_dial(&at);
 
     if (fd < 0 || !shake(fd)) return 2;
-    long_header(page, 1, n);
-    for (uint64_t i = 0; i < mib * 16; i++)
-        if (!put(fd, page, sizeof page)) {
-            printf("dropped after %llu MiB\n", (unsigned long long)i / 16);
-            return 0;
-        }
-    printf("sent %llu MiB\n", (unsigned long long)mib);
-    fflush(stdout);
-    sleep(2); /* the message stays open: what it holds is counted meanwhile */
+    zmtp_endless(mib, put_more, &fd);
     return 0;
 }
 
@@ -156,8 +116,7 @@ int main(int argc, char **argv)
     struct rlimit files;
     long          n[2];
 
-    if (argc < 4 || inet_pton(AF_INET, argv[2], &at.sin_addr) != 1) return 2;
-    at.sin_port = htons((uint16_t)strtol(argv[3], NULL, 10));
+    if (argc < 4 || !zmtp_address(&at, argv[2], argv[3])) return 2;
     n[0] = argc > 4 ? strtol(argv[4], NULL, 10) : 0;
     n[1] = argc > 5 ? strtol(argv[5], NULL, 10) : 0;
     signal(SIGPIPE, SIG_IGN);

@@ -3,20 +3,14 @@
  *   keyed more HOST PORT KEYFILE MIB    handshake, then frames with MORE that never end, MIB of them
  *
  * Exit 0: it came in, and all was sent or it was dropped; prints what it saw. Not here: peers without keys (hostile.c). */
-#include <arpa/inet.h>
 #include <signal.h>
 #include <sodium.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "proto/key.h"
+#include "tests/security/zmtp.h"
 
-#define PAYLOAD_BYTES (64 << 10)
-#define COOKIE_BYTES  96
-#define SHORT_NONCE   8
+#define COOKIE_BYTES 96
+#define SHORT_NONCE  8
 
 struct talk {
     int        fd;
@@ -25,18 +19,6 @@ struct talk {
     uint8_t    peer[CURVE_BYTES], cookie[COOKIE_BYTES];      /* what WELCOME brings */
     uint64_t   n_sent;
 };
-
-static bool put(int fd, const uint8_t *at, size_t len)
-{
-    while (len) {
-        ssize_t n = send(fd, at, len, MSG_NOSIGNAL);
-
-        if (n <= 0) return false;
-        at += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
 
 static bool take(int fd, uint8_t *at, size_t len)
 {
@@ -50,13 +32,11 @@ static bool take(int fd, uint8_t *at, size_t len)
     return true;
 }
 
-/* flags, length in 8 bytes, body. */
 static bool put_frame(int fd, uint8_t flags, const uint8_t *body, size_t len)
 {
-    uint8_t h[9] = {(uint8_t)(flags | 2)};
+    uint8_t h[ZMTP_LONG_BYTES];
 
-    for (int i = 0; i < 8; i++) h[1 + i] = (uint8_t)((uint64_t)len >> (56 - 8 * i));
-    return put(fd, h, sizeof h) && put(fd, body, len);
+    return zmtp_put(fd, h, zmtp_long_header(h, flags, len)) && zmtp_put(fd, body, len);
 }
 
 /* A command's body, of len bytes; it must begin with name. */
@@ -91,7 +71,7 @@ static bool greet(struct talk *t)
     static const uint8_t mine[64] = {0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 1, 'C', 'U', 'R', 'V', 'E'};
     uint8_t              theirs[64];
 
-    return put(t->fd, mine, sizeof mine) && take(t->fd, theirs, sizeof theirs) && memcmp(theirs + 12, mine + 12, 20) == 0;
+    return zmtp_put(t->fd, mine, sizeof mine) && take(t->fd, theirs, sizeof theirs) && memcmp(theirs + 12, mine + 12, 20) == 0;
 }
 
 static bool hello(struct talk *t)
@@ -145,45 +125,36 @@ static bool ready(struct talk *t)
     return take_command(t->fd, "\x05READY", body, sizeof body, &len);
 }
 
-static int more(struct talk *t, uint64_t mib)
+static bool put_more(void *arg)
 {
-    static uint8_t body[8 + SHORT_NONCE + crypto_box_MACBYTES + 1 + PAYLOAD_BYTES] = "\x07MESSAGE", plain[1 + PAYLOAD_BYTES] = {1 /* MORE */};
+    static uint8_t body[8 + SHORT_NONCE + crypto_box_MACBYTES + 1 + ZMTP_MORE_BYTES] = "\x07MESSAGE", plain[1 + ZMTP_MORE_BYTES] = {1 /* MORE */};
+    struct talk   *t = arg;
     uint8_t        whole[crypto_box_NONCEBYTES];
 
-    for (uint64_t i = 0; i < mib * ((1 << 20) / PAYLOAD_BYTES); i++) {
-        nonce(t, "CurveZMQMESSAGEC", body + 8, whole);
-        if (crypto_box_easy(body + 8 + SHORT_NONCE, plain, sizeof plain, whole, t->peer, t->secret)) return 2;
-        if (!put_frame(t->fd, 0, body, sizeof body)) {
-            printf("dropped after %llu MiB\n", (unsigned long long)i * PAYLOAD_BYTES >> 20);
-            return 0;
-        }
-    }
-    printf("sent %llu MiB\n", (unsigned long long)mib);
-    fflush(stdout);
-    sleep(2); /* the message stays open: what it holds is counted meanwhile */
-    return 0;
+    nonce(t, "CurveZMQMESSAGEC", body + 8, whole);
+    return crypto_box_easy(body + 8 + SHORT_NONCE, plain, sizeof plain, whole, t->peer, t->secret) == 0 && put_frame(t->fd, 0, body, sizeof body);
 }
 
 int main(int argc, char **argv)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET};
+    struct sockaddr_in at;
     struct talk        t = {0};
     struct err         e = {0};
     long               mib = argc == 6 ? strtol(argv[5], NULL, 10) : 0;
 
-    if (argc != 6 || strcmp(argv[1], "more") != 0 || inet_pton(AF_INET, argv[2], &at.sin_addr) != 1 || mib <= 0 || sodium_init() < 0) return 2;
-    at.sin_port = htons((uint16_t)strtol(argv[3], NULL, 10));
+    if (argc != 6 || strcmp(argv[1], "more") != 0 || !zmtp_address(&at, argv[2], argv[3]) || mib <= 0 || sodium_init() < 0) return 2;
     signal(SIGPIPE, SIG_IGN);
     if (key_read(&t.me, argv[4], &e)) {
         printf("%s\n", e.text);
         return 2;
     }
     crypto_box_keypair(t.public_key, t.secret);
-    t.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (t.fd < 0 || connect(t.fd, (struct sockaddr *)&at, sizeof at)) return 2;
+    t.fd = zmtp_dial(&at);
+    if (t.fd < 0) return 2;
     if (!greet(&t) || !hello(&t) || !welcome(&t) || !initiate(&t) || !ready(&t)) {
         printf("not let in\n");
         return 1;
     }
-    return more(&t, (uint64_t)mib);
+    zmtp_endless((uint64_t)mib, put_more, &t);
+    return 0;
 }
