@@ -1,4 +1,4 @@
-/* broker_control.c - what people decide: failed images once more, a worker drained, a client or the farm paused.
+/* broker_control.c - what people decide: failed images once more, a worker drained or well again, a client or the farm paused.
  * Believes: gate.c let by who may decide; a client's key only over its own jobs. All of it is durable before its answer, and holds by
  * name until somebody decides otherwise: through restarts of the broker and of the worker. Not here: CANCEL (broker_client.c). */
 #include "broker/broker.h"
@@ -58,6 +58,7 @@ static void on_requeue(struct broker *b, const struct ask *a)
     broker_commit(b, r);
 }
 
+/* No more work for a worker; or again, also for one that its own deeds have barred: only who looked at it can say that it is well. */
 static void on_drain(struct broker *b, const struct ask *a)
 {
     const struct control_ask *q = &a->m->control;
@@ -71,10 +72,11 @@ static void on_drain(struct broker *b, const struct ask *a)
         return;
     }
     r = broker_begin(b, JOURNAL_SYNC, NULL, NULL);
-    ok.control_ok.n = s->drained == on ? 0 : s->n_workers ? (uint32_t)s->n_workers : 1;
+    ok.control_ok.quarantine_over = !on && standing_well(s, a->now_ms);
+    ok.control_ok.n = s->drained == on && !ok.control_ok.quarantine_over ? 0 : s->n_workers ? (uint32_t)s->n_workers : 1;
     s->drained = on;
     journal_put_setting(r, SETTING_WORKER_DRAINED, q->worker, on);
-    log_info("drain", "worker=\"%s\" drained=%d client=\"%s\"", s->name, on, a->session->name);
+    log_info("drain", "worker=\"%s\" drained=%d quarantine_over=%d client=\"%s\"", s->name, on, ok.control_ok.quarantine_over, a->session->name);
     standing_drop(&b->roster.standing, s, a->now_ms);
     b->book.tick++;
     broker_promise(r, a, &ok);

@@ -138,7 +138,8 @@ struct str info_worker(struct broker *b, const struct worker *w, int64_t now_ms)
 
     if (!text) return (struct str){0};
     if (standing_barred(w->standing, now_ms))
-        snprintf(text, ERROR_MAX_BYTES, "%s: gets nothing for %lld s", w->standing->why, (long long)(w->standing->barred_until_ms - now_ms + 999) / 1000);
+        snprintf(text, ERROR_MAX_BYTES, "%s: gets nothing for %lld s, or until zfarm drain --undo", w->standing->why,
+                 (long long)(w->standing->barred_until_ms - now_ms + 999) / 1000);
     else if (w->standing->drained)
         snprintf(text, ERROR_MAX_BYTES, "somebody drained it: zfarm drain --undo");
     else if (worker_denies(w, INT64_MAX, now_ms))

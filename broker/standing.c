@@ -87,6 +87,15 @@ static void quarantine(struct standing *s, const char *why, int64_t now_ms)
     s->n_blames = s->n_recycles = 0;
 }
 
+bool standing_well(struct standing *s, int64_t now_ms)
+{
+    const bool barred = standing_barred(s, now_ms);
+
+    s->n_blames = s->n_recycles = 0;
+    if (barred) s->barred_until_ms = now_ms;
+    return barred;
+}
+
 bool standing_blame(struct standing *s, int64_t now_ms)
 {
     if (standing_barred(s, now_ms) || ++s->n_blames < BLAMES_MAX) return false;

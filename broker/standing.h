@@ -6,7 +6,8 @@
  * name share its fate; names are host:pid unless somebody chose.
  * Quarantine: three images that crashed it and were made elsewhere, or three starts of its engine within ten minutes, bar it for 180 s, and each
  * time for twice as long, up to 30 min; an hour without one and the next is short again. Starts that an image caused which ended engines elsewhere, too,
- * until it was given up, do not count: one bad image must not bar a whole farm.
+ * until it was given up, do not count: one bad image must not bar a whole farm. Who mended the machine says so (zfarm drain --undo): the bar ends and
+ * nothing counts any more, but the next one is as long as if it had not been lifted.
  * Pure. Not here: the row that makes drained durable (broker_control.c). */
 #ifndef BROKER_STANDING_H
 #define BROKER_STANDING_H
@@ -53,6 +54,8 @@ bool             standing_blame(struct standing *s, int64_t now_ms);    /* true:
 bool             standing_recycled(struct standing *s, int64_t now_ms); /* its engine was started anew; as above */
 /* One start of its engine, told of already or soon, was an image's fault. True: it was quarantined for that, and is not any more. */
 bool             standing_pardon(struct standing *s, int64_t now_ms);
+/* Somebody says that the machine is well. True: it was quarantined, and is not any more. */
+bool             standing_well(struct standing *s, int64_t now_ms);
 bool             standing_barred(const struct standing *s, int64_t now_ms);
 
 #endif

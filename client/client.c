@@ -401,30 +401,30 @@ int client_cancel(struct client *c, uint64_t job, struct cancel_ok *out, struct 
     return rc;
 }
 
-static int control(struct client *c, const struct control_ask *q, uint32_t *n, struct err *e)
+static int control(struct client *c, const struct control_ask *q, struct control_ok *out, struct err *e)
 {
     struct msg ask = {.kind = MSG_CONTROL}, m;
     int        rc;
 
     ask.control = *q;
     rc = call(c, &ask, MSG_CONTROL_OK, 0, &m, e);
-    if (rc == 0) *n = m.control_ok.n;
+    if (rc == 0) *out = m.control_ok;
     return rc;
 }
 
-int client_requeue(struct client *c, uint64_t job, int64_t index, uint32_t *n, struct err *e)
+int client_requeue(struct client *c, uint64_t job, int64_t index, struct control_ok *out, struct err *e)
 {
-    return control(c, &(struct control_ask){.verb = CONTROL_REQUEUE, .job = job, .one = index >= 0, .index = index >= 0 ? (uint32_t)index : 0}, n, e);
+    return control(c, &(struct control_ask){.verb = CONTROL_REQUEUE, .job = job, .one = index >= 0, .index = index >= 0 ? (uint32_t)index : 0}, out, e);
 }
 
-int client_drain(struct client *c, const char *worker, bool undo, uint32_t *n, struct err *e)
+int client_drain(struct client *c, const char *worker, bool undo, struct control_ok *out, struct err *e)
 {
-    return control(c, &(struct control_ask){.verb = undo ? CONTROL_UNDRAIN : CONTROL_DRAIN, .worker = str_of(worker)}, n, e);
+    return control(c, &(struct control_ask){.verb = undo ? CONTROL_UNDRAIN : CONTROL_DRAIN, .worker = str_of(worker)}, out, e);
 }
 
-int client_pause(struct client *c, const char *whose, bool resume, uint32_t *n, struct err *e)
+int client_pause(struct client *c, const char *whose, bool resume, struct control_ok *out, struct err *e)
 {
-    return control(c, &(struct control_ask){.verb = resume ? CONTROL_RESUME : CONTROL_PAUSE, .client = str_of(whose)}, n, e);
+    return control(c, &(struct control_ask){.verb = resume ? CONTROL_RESUME : CONTROL_PAUSE, .client = str_of(whose)}, out, e);
 }
 
 /* Reads the chunks of c->transfer until `bytes` is whole. 0, ERR_BUSY (silence: ask again from where we are), or the reason. */

@@ -62,11 +62,12 @@ int client_jobs(struct client *c, uint64_t job, uint32_t limit, struct msg *m, s
 int client_show(struct client *c, uint64_t job, uint32_t first_task, uint32_t limit, struct msg *m, struct err *e);
 int client_workers(struct client *c, struct msg *m, struct err *e);
 int client_cancel(struct client *c, uint64_t job, struct cancel_ok *out, struct err *e);
-/* Failed images of a job (index < 0: all) into the queue again; a worker gets no new work, or again. *n: how many that changed. */
-int client_requeue(struct client *c, uint64_t job, int64_t index, uint32_t *n, struct err *e);
-int client_drain(struct client *c, const char *worker, bool undo, uint32_t *n, struct err *e);
+/* Failed images of a job (index < 0: all) into the queue again; a worker gets no new work, or again, also out of a quarantine.
+ * out->n: how many that changed. */
+int client_requeue(struct client *c, uint64_t job, int64_t index, struct control_ok *out, struct err *e);
+int client_drain(struct client *c, const char *worker, bool undo, struct control_ok *out, struct err *e);
 /* Nothing more of a client's work ("": of anybody's) is given to workers, or again; what runs is finished. */
-int client_pause(struct client *c, const char *whose, bool resume, uint32_t *n, struct err *e);
+int client_pause(struct client *c, const char *whose, bool resume, struct control_ok *out, struct err *e);
 /* The whole part into bytes (cleared first). ERR_FORMAT when its size or SHA-256 is not the promised one. */
 int client_fetch(struct client *c, uint64_t task, const struct part *part, struct buf *bytes, struct err *e);
 /* Any number of tasks; written and fsynced here. */

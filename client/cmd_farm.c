@@ -80,49 +80,53 @@ int cmd_dead(struct args *a)
 
 int cmd_requeue(struct args *a)
 {
-    struct session s;
-    struct err     e = {0};
-    uint32_t       n = 0;
-    int            rc;
+    struct session    s;
+    struct err        e = {0};
+    struct control_ok ok = {0};
+    int               rc;
 
     session_begin(&s, a);
     rc = session_open(&s, NULL, &e);
-    if (rc == 0) rc = client_requeue(s.client, a->job, a->index, &n, &e);
-    if (rc == 0 && a->json) printf("{\"job\":%" PRIu64 ",\"requeued\":%" PRIu32 "}\n", a->job, n);
-    if (rc == 0 && !a->json) printf("job %" PRIu64 ": %" PRIu32 " failed image%s in the queue again\n", a->job, n, n == 1 ? "" : "s");
+    if (rc == 0) rc = client_requeue(s.client, a->job, a->index, &ok, &e);
+    if (rc == 0 && a->json) printf("{\"job\":%" PRIu64 ",\"requeued\":%" PRIu32 "}\n", a->job, ok.n);
+    if (rc == 0 && !a->json) printf("job %" PRIu64 ": %" PRIu32 " failed image%s in the queue again\n", a->job, ok.n, ok.n == 1 ? "" : "s");
     return session_close(&s, rc, &e);
 }
 
 int cmd_drain(struct args *a)
 {
-    struct session s;
-    struct err     e = {0};
-    uint32_t       n = 0;
-    int            rc;
+    struct session    s;
+    struct err        e = {0};
+    struct control_ok ok = {0};
+    int               rc;
 
     session_begin(&s, a);
     rc = session_open(&s, NULL, &e);
-    if (rc == 0) rc = client_drain(s.client, a->worker, a->undo, &n, &e);
-    if (rc == 0 && a->json) printf("{\"changed\":%" PRIu32 "}\n", n);
+    if (rc == 0) rc = client_drain(s.client, a->worker, a->undo, &ok, &e);
+    if (rc == 0 && a->json) printf("{\"changed\":%" PRIu32 ",\"quarantine_over\":%s}\n", ok.n, ok.quarantine_over ? "true" : "false");
     if (rc == 0 && !a->json)
-        printf("%s: %s\n", a->worker, !n ? "nothing to change" : a->undo ? "gets work again" : "gets no more work; zfarm workers says when it is drained");
+        printf("%s: %s\n", a->worker,
+               ok.quarantine_over ? "gets work again: its quarantine is over, and faults are counted anew"
+               : !ok.n            ? "nothing to change"
+               : a->undo          ? "gets work again"
+                                  : "gets no more work; zfarm workers says when it is drained");
     return session_close(&s, rc, &e);
 }
 
 static int pause_or_resume(struct args *a, bool resume)
 {
-    struct session s;
-    struct err     e = {0};
-    uint32_t       n = 0;
-    const char    *whose = a->client ? a->client : "";
-    int            rc;
+    struct session    s;
+    struct err        e = {0};
+    struct control_ok ok = {0};
+    const char       *whose = a->client ? a->client : "";
+    int               rc;
 
     session_begin(&s, a);
     rc = session_open(&s, NULL, &e);
-    if (rc == 0) rc = client_pause(s.client, whose, resume, &n, &e);
-    if (rc == 0 && a->json) printf("{\"changed\":%" PRIu32 "}\n", n);
+    if (rc == 0) rc = client_pause(s.client, whose, resume, &ok, &e);
+    if (rc == 0 && a->json) printf("{\"changed\":%" PRIu32 "}\n", ok.n);
     if (rc == 0 && !a->json)
-        printf("%s: %s\n", a->client ? a->client : "the farm", !n ? "nothing to change" : resume ? "goes on" : "paused; what runs is finished, and new jobs are taken");
+        printf("%s: %s\n", a->client ? a->client : "the farm", !ok.n ? "nothing to change" : resume ? "goes on" : "paused; what runs is finished, and new jobs are taken");
     return session_close(&s, rc, &e);
 }
 

@@ -95,7 +95,7 @@ static const struct argp_option up_options[] = {
     {"threads", O_THREADS, "N", 0, "CPU threads of each worker (the machine's, shared out)", 4},
     {0}};
 
-static const struct argp_option undo_options[] = {{"undo", O_UNDO, 0, 0, "it gets work again", 1}, {0}};
+static const struct argp_option undo_options[] = {{"undo", O_UNDO, 0, 0, "it gets work again, also out of a quarantine", 1}, {0}};
 static const struct argp_option limit_options[] = {{"limit", 'n', "N", 0, "at most N jobs (20)", 1}, {0}};
 
 static const struct argp_option output_options[] = {
@@ -146,7 +146,9 @@ const struct command options_of[N_ARGS_COMMANDS] = {
     [ARGS_REQUEUE] = {"requeue", "try failed images once more", "JOB[:INDEX]", "Put a job's failed images, or one of them, into the queue again; their attempts start anew.\v"
         "Examples:\n  zfarm requeue 7\n  zfarm requeue 7:3\n", {broker_options, output_options}},
     [ARGS_DRAIN] = {"drain", "give a worker no more work", "WORKER", "Give a worker no more work: what it holds it finishes, then it can be stopped.\v"
-        "It goes by the worker's name and holds until --undo, whatever is started again meanwhile.\n\nExamples:\n  zfarm drain gpu3:4711\n  zfarm drain gpu3:4711 --undo\n",
+        "It goes by the worker's name and holds until --undo, whatever is started again meanwhile. \n"
+        "--undo also ends a quarantine, which a worker gets whose engine fell too often: use it when the machine is mended.\n\n"
+        "Examples:\n  zfarm drain gpu3:4711\n  zfarm drain gpu3:4711 --undo\n",
         {undo_options, broker_options, output_options}},
     [ARGS_PAUSE] = {"pause", "let a client's work, or all work, wait", "[CLIENT]", "Give no more work of CLIENT to workers, or no work at all: what runs is finished, and new jobs are taken.\v"
         "Holds until zfarm resume, also when the broker is started again. zfarm jobs --json names the clients.\n\n"

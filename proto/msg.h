@@ -235,7 +235,10 @@ struct control_ask {
     struct str        worker;    /* DRAIN, UNDRAIN: its name */
     struct str        client;    /* PAUSE, RESUME: whose work; empty: the whole farm's */
 };
-struct control_ok { uint32_t n; }; /* tasks or workers that it changed */
+struct control_ok {
+    uint32_t n;               /* tasks or workers that it changed */
+    bool     quarantine_over; /* UNDRAIN: it was quarantined, and is not any more */
+};
 
 struct ready { uint32_t capacity; }; /* from now on; 0 drains */
 

@@ -482,13 +482,14 @@ static ProtobufCMessage *pack_control_ok(const struct msg *m, struct arena *a)
 {
     NEW(Zfarm__ControlOk, zfarm__control_ok__init);
     p->n = m->control_ok.n;
+    p->quarantine_over = m->control_ok.quarantine_over;
     return &p->base;
 }
 
 static int unpack_control_ok(const ProtobufCMessage *body, struct arena *a, struct msg *m, struct err *e)
 {
     BODY(Zfarm__ControlOk);
-    m->control_ok.n = p->n;
+    m->control_ok = (struct control_ok){p->n, p->quarantine_over};
     return 0;
 }
 

@@ -274,16 +274,18 @@ static void test_nan(void **state)
     assert_int_equal(image_of(t, job, 0).attempts, 2);
 }
 
-/* Three starts of its engine: quarantined, also on a new connection and as a new process of that name. */
+/* Three starts of its engine: quarantined, also on a new connection and as a new process of that name, until somebody says that it is well. */
 static void test_recycles(void **state)
 {
     struct cast *t = *state;
+    struct msg   m, well = {.kind = MSG_CONTROL, .control = {.verb = CONTROL_UNDRAIN, .worker = str_of("A")}};
 
     actor_hello(&t->a, NULL, 0);
     for (uint32_t n = 5; n <= 8; n++) /* five before this broker knew it: not its business */
         actor_ask(&t->a, &(struct msg){.kind = MSG_BEAT, .beat = {.seq = n, .engine_restarts = n}}, MSG_BEAT_OK);
     assert_true(str_is(worker(t, "A").state, "quarantined"));
     assert_non_null(strstr(worker(t, "A").why.at, "3 times within 10 minutes"));
+    assert_non_null(strstr(worker(t, "A").why.at, "until zfarm drain --undo"));
     actor_send(&t->a, &(struct msg){.kind = MSG_BYE});
     actor_again(&t->a, t->f.endpoint);
     random_bytes(t->a.instance, sizeof t->a.instance);
@@ -291,6 +293,16 @@ static void test_recycles(void **state)
     assert_true(str_is(worker(t, "A").state, "quarantined"));
     submit(&t->c, "x", 1);
     nothing_for(&t->a);
+    m = actor_ask(&t->c, &well, MSG_CONTROL_OK);
+    assert_true(m.control_ok.n == 1 && m.control_ok.quarantine_over);
+    take(&t->a);
+    assert_true(str_is(worker(t, "A").state, "busy"));
+    m = actor_ask(&t->c, &well, MSG_CONTROL_OK);
+    assert_false(m.control_ok.n || m.control_ok.quarantine_over);
+    for (uint32_t n = 9; n <= 12; n++) { /* of a new process: the first is not this broker's business, two are no quarantine, three are */
+        actor_ask(&t->a, &(struct msg){.kind = MSG_BEAT, .beat = {.seq = n, .engine_restarts = n}}, MSG_BEAT_OK);
+        assert_int_equal(str_is(worker(t, "A").state, "quarantined"), n == 12);
+    }
 }
 
 /* ---- second leases ---- */

@@ -79,6 +79,36 @@ static void test_pardon(void **state)
     standing_release(&all);
 }
 
+/* Somebody mended it: it is free at once and its counts begin anew, but the next quarantine is the longer one, and is remembered as long. */
+static void test_well(void **state)
+{
+    struct standing *all = NULL, *s = standing_get(&all, str_of("gpu3"));
+    int64_t          now = 1000;
+
+    (void)state;
+    standing_blame(s, now);
+    standing_recycled(s, now);
+    assert_false(standing_well(s, now)); /* nothing to end, but nothing counts any more */
+    for (int round = 1; round <= 2; round++) {
+        assert_false(standing_recycled(s, ++now));
+        assert_false(standing_recycled(s, ++now));
+        assert_false(standing_blame(s, now));
+        assert_false(standing_blame(s, now));
+        assert_true(standing_recycled(s, ++now));
+        assert_int_equal(s->barred_until_ms - now, round * QUARANTINE_FIRST_MS);
+        assert_true(standing_well(s, ++now));
+        assert_false(standing_barred(s, now));
+        assert_false(standing_well(s, now));
+    }
+    for (int i = 1; i <= BLAMES_MAX; i++) assert_int_equal(standing_blame(s, now), i == BLAMES_MAX);
+    assert_int_equal(s->barred_until_ms - now, 4 * QUARANTINE_FIRST_MS);
+    assert_true(standing_well(s, ++now));
+    standing_sweep(&all, now + QUARANTINE_FORGET_MS - 1);
+    assert_ptr_equal(standing_find(all, str_of("gpu3")), s);
+    standing_sweep(&all, now + QUARANTINE_FORGET_MS);
+    assert_null(all);
+}
+
 /* In the roster: a drained or quarantined worker serves nobody, says so, and a worker that comes back is what its name was. */
 static void test_in_the_roster(void **state)
 {
@@ -107,7 +137,8 @@ static void test_in_the_roster(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_blame), cmocka_unit_test(test_recycles), cmocka_unit_test(test_pardon), cmocka_unit_test(test_in_the_roster)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_blame), cmocka_unit_test(test_recycles), cmocka_unit_test(test_pardon), cmocka_unit_test(test_well),
+                                       cmocka_unit_test(test_in_the_roster)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -473,7 +473,10 @@ static inline struct msg sample_msg(struct sample *s, enum msg_kind kind)
         m.control.worker = sample_text(s, 9);
         m.control.client = m.control.worker;
         break;
-    case MSG_CONTROL_OK: m.control_ok.n = sample_in(s, 1, 99); break;
+    case MSG_CONTROL_OK:
+        m.control_ok.n = sample_in(s, 1, 99);
+        m.control_ok.quarantine_over = true;
+        break;
     case MSG_CREDIT:
         m.credit.transfer = h.task;
         m.credit.credit_bytes = sample_in(s, 1, CREDIT_MAX_BYTES);

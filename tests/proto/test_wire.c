@@ -84,7 +84,7 @@ static const unsigned char n_fields[128] = {
     [MSG_CANCEL_OK] = 3, [MSG_JOBS] = 2, [MSG_JOBS_OK] = 1, [MSG_SHOW] = 3, [MSG_SHOW_OK] = 2, [MSG_EVENTS] = 5, [MSG_EVENTS_OK] = 5,
     [MSG_FETCH] = 5, [MSG_FETCH_OK] = 2, [MSG_COLLECTED] = 1, [MSG_COLLECTED_OK] = 1, [MSG_WORKERS_OK] = 1, [MSG_READY] = 1,
     [MSG_LEASE] = 7, [MSG_BEAT] = 4, [MSG_BEAT_OK] = 3, [MSG_OFFER] = 9, [MSG_OFFER_OK] = 4, [MSG_RESULT_OK] = 2, [MSG_FAILED] = 4,
-    [MSG_FAILED_OK] = 2, [MSG_RELEASE] = 3, [MSG_CHUNK] = 5, [MSG_CREDIT] = 2, [MSG_CONTROL] = 6, [MSG_CONTROL_OK] = 1,
+    [MSG_FAILED_OK] = 2, [MSG_RELEASE] = 3, [MSG_CHUNK] = 5, [MSG_CREDIT] = 2, [MSG_CONTROL] = 6, [MSG_CONTROL_OK] = 2,
     [MSG_LEASES] = 1, [MSG_OFFERS] = 1, [MSG_OFFERS_OK] = 1};
 
 static void round_trip(void **state)
