@@ -1,4 +1,4 @@
-/* faulty_worker.c - zfarm-worker with faults put in by its own calls (linked with --wrap=engine_denoise): for 24-gpu-faults.sh and tests/chaos.
+/* faulty_worker.c - zfarm-worker with faults put in by its own calls (linked with --wrap=engine_denoise): for 24-faults.sh and tests/chaos.
  *
  *   FAULTS=DIR faulty_worker [the options of zfarm-worker]          faulty_worker --has-gpu: status 0 or 77
  *
