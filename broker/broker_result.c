@@ -109,6 +109,7 @@ bool result_take(struct broker *b, struct journal_req *r, const struct offer *o,
     memcpy(out->part, o->part, sizeof out->part);
     memset(out->home, 0, sizeof out->home);
     memset(out->verified, 0, sizeof out->verified);
+    memset(out->fresh, true, sizeof out->fresh);
     out->took_ms = o->took_ms;
     out->collected_wall_ms = 0;
     snprintf(out->worker, sizeof out->worker, "%s", s ? s->name : "");

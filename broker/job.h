@@ -97,7 +97,8 @@ struct outcome { /* what is left of a task's last run */
     size_t      n_parts; /* of DONE: 0 when its retention ended */
     uint32_t    took_ms;
     int64_t     collected_wall_ms; /* 0: not collected */
-    bool        verified[PARTS_MAX]; /* its bytes were read and hashed since this start */
+    bool        verified[PARTS_MAX]; /* its bytes were read and hashed for a FETCH since this start */
+    bool        fresh[PARTS_MAX];    /* its file was hashed when it came, since this start, and nobody has fetched it */
     char        worker[NAME_MAX_BYTES + 1];
     uint64_t    crashed[CRASHES_MAX]; /* worker.id of those who crashed under it; 0: none */
     char       *error; /* owned; of FAILED, EXPIRED, or the last failed attempt */

@@ -1,5 +1,5 @@
 /* spool.c - content-addressed files: temp, hash, fsync, rename, fsync of the folder.
- * Believes: one process (the journal's lock); loop thread for all but spool_commit(). */
+ * Believes: one process (the journal's lock); loop thread for all but spool_check() and spool_commit(). */
 #include "broker/spool.h"
 
 #include <assert.h>
@@ -74,7 +74,7 @@ static int disk_err(struct err *e, const char *what, const char *path)
 
 static int make_temp(struct spool_put *put, struct err *e)
 {
-    put->fd = open(put->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+    put->fd = open(put->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
     return put->fd < 0 ? disk_err(e, "creating", put->temp) : 0;
 }
 
@@ -98,7 +98,6 @@ int spool_begin(struct spool *s, const struct part *p, struct spool_put **out, s
     if (!put) return err_set(e, ERR_NOMEM, "no memory to receive a result");
     put->spool = s;
     put->part = *p;
-    sha256_init(&put->sha);
     path_of(s, p->sha256, put->path, sizeof put->path);
     snprintf(put->temp, sizeof put->temp, "%s/%llu.tmp", s->dir, (unsigned long long)++s->n_temp);
     put->fd = -1;
@@ -121,7 +120,6 @@ int spool_write(struct spool_put *put, uint64_t offset, struct str bytes, struct
                        (unsigned long long)put->have_bytes);
     if (bytes.len > put->part.size_bytes - put->have_bytes)
         return err_set(e, ERR_PROTO, "a chunk runs past the %llu bytes offered", (unsigned long long)put->part.size_bytes);
-    sha256_put(&put->sha, bytes.at, bytes.len);
     if (put->mem)
         memcpy(put->mem + put->have_bytes, bytes.at, bytes.len);
     else if ((rc = write_all(put, bytes, e)))
@@ -130,14 +128,34 @@ int spool_write(struct spool_put *put, uint64_t offset, struct str bytes, struct
     return 0;
 }
 
+/* Of all there is. */
+static int hash_file(int fd, const char *path, uint8_t sha256[32], struct err *e)
+{
+    char          page[1 << 16];
+    struct sha256 sha;
+    off_t         at = 0;
+    ssize_t       n;
+
+    sha256_init(&sha);
+    while ((n = pread(fd, page, sizeof page, at)) > 0) {
+        sha256_put(&sha, page, (size_t)n);
+        at += n;
+    }
+    if (n < 0) return err_errno(e, ERR_IO, "reading %s", path);
+    sha256_take(&sha, sha256);
+    return 0;
+}
+
 int spool_check(struct spool_put *put, struct err *e)
 {
     uint8_t got[32];
+    int     rc;
 
     if (put->have_bytes != put->part.size_bytes)
         return err_set(e, ERR_FORMAT, "the result ended after %llu of %llu bytes", (unsigned long long)put->have_bytes,
                        (unsigned long long)put->part.size_bytes);
-    sha256_take(&put->sha, got);
+    if (put->mem) sha256_of(put->mem, (size_t)put->part.size_bytes, got);
+    else if ((rc = hash_file(put->fd, put->temp, got, e))) return rc;
     if (memcmp(got, put->part.sha256, 32) != 0) return err_set(e, ERR_FORMAT, "the result's bytes do not have the SHA-256 it was offered with");
     put->checked = true;
     return 0;
@@ -238,21 +256,10 @@ void spool_unref(struct spool *s, const uint8_t sha256[32])
 /* ---- reading ---- */
 static int verify(int fd, const struct part *p, const char *path, struct err *e)
 {
-    static char   page[1 << 16];
-    struct sha256 sha;
-    uint8_t       got[32];
-    off_t         at = 0;
-    ssize_t       n;
+    uint8_t got[32];
 
-    sha256_init(&sha);
-    while ((n = pread(fd, page, sizeof page, at)) > 0) {
-        sha256_put(&sha, page, (size_t)n);
-        at += n;
-    }
-    if (n < 0) return err_errno(e, ERR_FORMAT, "reading %s", path);
-    sha256_take(&sha, got);
-    if (memcmp(got, p->sha256, 32) != 0) return err_set(e, ERR_FORMAT, "%s was damaged on disk", path);
-    return 0;
+    if (hash_file(fd, path, got, e)) return ERR_FORMAT; /* what cannot be read is as good as damaged */
+    return memcmp(got, p->sha256, 32) == 0 ? 0 : err_set(e, ERR_FORMAT, "%s was damaged on disk", path);
 }
 
 int spool_get(struct spool *s, const struct part *p, bool want_verify, int *fd, struct err *e)

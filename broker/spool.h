@@ -1,10 +1,10 @@
 /* spool.h - finished images waiting for their client: DIR/blobs/ab/<sha256>, named by their content.
  *
- *   spool_begin(&s, &part, &put, &e); spool_write(put, 0, bytes, &e) ...; spool_check(put, &e);     loop thread
- *   spool_commit(put, &e);                                                                           any thread (syncer.c)
- *   spool_end(put);                                                                                  loop thread
+ *   spool_begin(&s, &part, &put, &e); spool_write(put, 0, bytes, &e) ...;    loop thread
+ *   spool_check(put, &e); spool_commit(put, &e);                             any thread (syncer.c): a file is read back and hashed, and synced
+ *   spool_end(put);                                                          loop thread
  *
- * Invariants: P1 a file under its final name has the bytes of its name: it was hashed while received, fsynced, then renamed, and the folder
+ * Invariants: P1 a file under its final name has the bytes of its name: it was hashed as it was written, fsynced, then renamed, and the folder
  *   fsynced, before any row speaks of it.  P2 a file is removed only when nobody counts on it (spool_ref), after the journal forgot it.
  *   P3 what stands in DIR/blobs without being counted is an orphan of a crash: spool_sweep() at boot removes it.
  *   P4 no two threads sync one folder at once, and no promise follows a sync of it that failed.
@@ -53,7 +53,6 @@ struct spool {
 struct spool_put {
     struct spool *spool;
     struct part   part;
-    struct sha256 sha;
     uint64_t      have_bytes;
     int           fd;  /* -1: no file yet */
     char         *mem; /* of a part up to SPOOL_MEM_BYTES; NULL: it is written as it comes */
@@ -68,7 +67,7 @@ void spool_release(struct spool *s);
 int  spool_begin(struct spool *s, const struct part *p, struct spool_put **out, struct err *e);
 /* The next bytes. offset must be where the last call ended: ERR_PROTO; past the part's size: ERR_PROTO; full disk: ERR_LIMIT. */
 int  spool_write(struct spool_put *put, uint64_t offset, struct str bytes, struct err *e);
-/* All there, and the SHA-256 right? ERR_FORMAT if not. */
+/* All there, and the SHA-256 right? ERR_FORMAT if not; ERR_IO. Slow for a file; any thread. */
 int  spool_check(struct spool_put *put, struct err *e);
 /* Makes it durable under its name. Slow; any thread; ERR_IO, or ERR_LIMIT when the disk is full. */
 int  spool_commit(struct spool_put *put, struct err *e);

@@ -1,5 +1,5 @@
 /* store.c - results in their two homes: who counts on a row, and the freshest bytes in memory.
- * Believes: T1 to T3 of store.h; loop thread for all but store_commit(). A size decides the home for ever; rows of before the result table
+ * Believes: T1 to T3 of store.h; loop thread for all but store_commit() (and spool_check()). A size decides the home for ever; rows of before the result table
  * name files whatever their size, so readers go by `home`. Not here: files (spool.c), SQL (journal_*.c). */
 #include "broker/store.h"
 

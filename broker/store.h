@@ -2,13 +2,14 @@
  * fsync of its task's row; a larger one is a file of the spool. Above this room nobody asks which.
  *
  *   store_open(&s, dir, journal, &e); store_known(&s, &part, home) for every part a task's row names; store_sweep(&s);
- *   in:   store_begin(&s, &part, &put, &e); spool_write(put, ...) ...; spool_check(put, &e);  large: store_commit(put, &e) on any thread
+ *   in:   store_begin(&s, &part, &put, &e); spool_write(put, ...) ...; then spool_check(put, &e), store_commit(put, &e): large ones on any thread, they are slow
  *         home = store_keep(&s, req, &part, bytes);  in the request with the task's row; bytes: store_bytes(put), or what rode in an OFFER
  *   out:  store_get(&s, &part, home, verify, &got, &e), or store_peek() for what happens to be in memory
  *   away: store_drop_row(&s, req, &part, home) in the request with the row that names it no more, then store_drop_file() when that is durable
  *
  * Invariants: T1 bytes are checked against their SHA-256 before they are kept, and again when they come from the disk; what fails is
- *   never handed on.  T2 one content is one row, however many tasks name it, and goes with the last of them, in the same transaction.
+ *   never handed on. A file that this process hashed itself is handed on once without: whoever fetches it hashes it, too, and asks again
+ *   when it is wrong (outcome.fresh).  T2 one content is one row, however many tasks name it, and goes with the last of them, in the same transaction.
  *   T3 bytes in memory are a copy of at most STORE_FRESH_BYTES: what was kept last; the oldest leave first.
  * Not here: which task a part belongs to, when its retention ends (restore.c), chunks and credit (transfer.c). */
 #ifndef BROKER_STORE_H

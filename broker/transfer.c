@@ -1,6 +1,7 @@
 /* transfer.c - bytes of results: uploads from workers into the store, downloads from the store to clients.
  * Believes: a slow peer costs what its credit allows and no more; a full queue is tried again in a moment; bytes that do not have their
- * SHA-256 never leave. Large parts are written as they come and made durable by the syncer's threads, before any row names them.
+ * SHA-256 never leave, but once (T1 of store.h). Large parts are written as they come, hashed and made durable by the syncer's threads,
+ * before any row names them.
  * A small part goes inside FETCH_OK to who understands it, and is read by the journal's thread when it is not in memory any more.
  * Not here: what a result means, and bytes that ride in OFFERs (broker_result.c); where bytes live (store.c). */
 #include "broker/broker.h"
@@ -25,7 +26,7 @@ struct upload { /* an OFFER said UPLOAD to */
     uint64_t          granted_bytes; /* credit given for the current part */
     struct spool_put *put[PARTS_MAX];
     size_t            at; /* the part that comes now */
-    bool              finishing; /* a thread of the syncer makes it durable */
+    bool              finishing; /* a thread of the syncer hashes it and makes it durable */
     struct peer      *peer;
     struct route      from;
     const struct worker *worker; /* only compared */
@@ -91,6 +92,7 @@ static void upload_failed(struct broker *b, const struct upload *u, int rc, cons
                     .error = {.code = rc == ERR_LIMIT ? WIRE_BUSY : rc == ERR_PROTO ? WIRE_PROTOCOL : WIRE_INVALID,
                               .retry_after_ms = rc == ERR_LIMIT ? 5000 : 0, .text = str_of(e->text)}};
 
+    if (rc == ERR_FORMAT) b->stats.results_damaged++;
     log_warn("upload_failed", "task=%" PRIu64 " error=\"%s\"", u->offer.task, e->text);
     if (rc == ERR_IO || rc == ERR_NOMEM)
         broker_fail(b, e);
@@ -121,11 +123,13 @@ int upload_begin(struct broker *b, const struct ask *a, struct msg *ok)
     return 0;
 }
 
-static int make_durable(void *ctx, struct err *e) /* on a thread of the syncer */
+/* Are all parts what the OFFER said? Then they are made durable. On a thread of the syncer if one is a file. */
+static int make_durable(void *ctx, struct err *e)
 {
     struct upload *u = ctx;
     int            rc = 0;
 
+    for (size_t i = 0; i < u->offer.n_parts && rc == 0; i++) rc = spool_check(u->put[i], e);
     for (size_t i = 0; i < u->offer.n_parts && rc == 0; i++) rc = store_commit(u->put[i], e);
     return rc;
 }
@@ -143,12 +147,8 @@ static void on_durable(void *ctx, int rc, const struct err *e)
     struct upload *u = ctx;
     struct broker *b = u->b;
 
-    if (rc == 0)
-        upload_done(u);
-    else if (rc == ERR_LIMIT)
-        upload_failed(b, u, rc, e);
-    else
-        broker_fail(b, e);
+    if (rc) upload_failed(b, u, rc, e);
+    else upload_done(u);
     upload_drop(b, u);
 }
 
@@ -156,10 +156,8 @@ static void on_durable(void *ctx, int rc, const struct err *e)
 static int part_over(struct broker *b, struct upload *u, struct err *e) /* 0: u may be gone */
 {
     struct msg m = {.kind = MSG_CREDIT};
-    int        rc = spool_check(u->put[u->at], e);
+    int        rc;
 
-    if (rc == ERR_FORMAT) b->stats.results_damaged++;
-    if (rc) return rc;
     if (++u->at < u->offer.n_parts) {
         if ((rc = next_part(u, e))) return rc;
         m.credit = (struct credit){u->transfer[u->at], u->granted_bytes};
@@ -170,6 +168,7 @@ static int part_over(struct broker *b, struct upload *u, struct err *e) /* 0: u 
     if (u->finishing) {
         syncer_put(b->syncer, make_durable, on_durable, u);
     } else { /* its bytes go with its row */
+        if ((rc = make_durable(u, e))) return rc;
         upload_done(u);
         upload_drop(b, u);
     }
@@ -410,7 +409,7 @@ void on_fetch(struct broker *b, const struct ask *a)
     int                 rc;
 
     if (!(p = fetchable(b, a, t, &at))) return;
-    rc = store_get(&b->store, p, t->out->home[at], !t->out->verified[at], &got, &e);
+    rc = store_get(&b->store, p, t->out->home[at], !t->out->verified[at] && !t->out->fresh[at], &got, &e);
     if (rc == ERR_NOTFOUND || rc == ERR_FORMAT) {
         lost(b, a, t, &e);
         return;
@@ -420,7 +419,8 @@ void on_fetch(struct broker *b, const struct ask *a)
         broker_error(b, a, WIRE_BUSY, 1000, "the broker cannot open the result now: ask again");
         return;
     }
-    t->out->verified[at] = true;
+    t->out->verified[at] = !t->out->fresh[at];
+    t->out->fresh[at] = false;
     d = calloc(1, sizeof *d);
     if (!d) abort();
     *d = (struct download){.session = a->session, .transfer = q->transfer, .correlation = a->m->correlation, .at_bytes = q->offset, .b = b,
