@@ -9,6 +9,7 @@
 #define PASSED_MAX    8   /* times a head may be passed over for a prompt at hand */
 #define SPREAD_MAX    32  /* workers: among more, looking who knows a prompt takes longer than encoding it */
 #define MISSES        8   /* models that nobody free has, remembered within one call */
+#define KINDS         16  /* of idle workers, with nothing to do for any of them, remembered within one call */
 #define HEDGE_TIMES   2.0 /* a hedge must be so much sooner than what is left */
 #define HEDGE_MIN_MS  200.0
 #define RECALL_ANSWER_MS 3000 /* a worker answers a recall within this, or has begun */
@@ -262,33 +263,60 @@ static bool at_work(const struct worker *w)
     return false;
 }
 
+/* The lease that w would end soonest before its holder, into *out. False: none. *all: every lease of its models was looked at, none is w's alone not to have. */
+static bool hedge_for(const struct roster *r, const struct rates *rates, struct worker *w, int64_t now_ms, struct pair *out, bool *all)
+{
+    struct worker *other;
+    struct grant  *g;
+    double         most = 0;
+
+    *all = true;
+    DL_FOREACH(r->worker, other)
+    DL_FOREACH(other->grant, g)
+    {
+        struct task *t = g->task;
+        struct str   model = {0};
+        double       gain;
+
+        if (other == w || !t || !g->sent || t->hedge || alone(t) || (!g->begun_ms && !waits_behind(g))) continue;
+        if (!fits(t, w, now_ms)) {
+            *all = false;
+            continue;
+        }
+        model = dispatch_model(t->lot->lane, r);
+        if (!worker_has(w, model)) continue;
+        gain = gain_ms(g, w, rates, model, now_ms);
+        if (gain <= most) continue;
+        most = gain;
+        *out = (struct pair){.task = t, .worker = w, .model = model, .usual_ms = rates_ms(rates, worker_kind(w), model, t->lot->cost)};
+    }
+    return most > 0;
+}
+
+/* What one of them cannot make sooner, the other cannot. */
+static bool alike(const struct worker *a, const struct worker *b)
+{
+    size_t i = 0;
+
+    if (a->n_models != b->n_models || !str_eq(worker_kind(a), worker_kind(b))) return false;
+    while (i < a->n_models && str_eq(a->model[i].name, b->model[i].name)) i++;
+    return i == a->n_models;
+}
+
 bool dispatch_hedge(const struct roster *r, const struct rates *rates, int64_t now_ms, struct pair *out)
 {
-    struct worker *w, *other;
-    struct grant  *g, *best = NULL;
-    double         most = 0;
+    const struct worker *asked[KINDS]; /* for nothing */
+    struct worker       *w;
+    size_t               n = 0, k;
+    bool                 all;
 
     DL_FOREACH(r->worker, w)
     {
         if (!worker_free(w, now_ms) || at_work(w)) continue;
-        DL_FOREACH(r->worker, other)
-        DL_FOREACH(other->grant, g)
-        {
-            struct task *t = g->task;
-            struct str   model = {0};
-            double       gain;
-
-            if (other == w || !t || !g->sent || t->hedge || alone(t) || !fits(t, w, now_ms)) continue;
-            model = dispatch_model(t->lot->lane, r);
-            if (!worker_has(w, model)) continue;
-            if (!g->begun_ms && !waits_behind(g)) continue;
-            gain = gain_ms(g, w, rates, model, now_ms);
-            if (gain <= most) continue;
-            most = gain;
-            best = g;
-            *out = (struct pair){.task = t, .worker = w, .model = model, .usual_ms = rates_ms(rates, worker_kind(w), model, t->lot->cost)};
-        }
-        if (best) return true;
+        for (k = 0; k < n && !alike(asked[k], w);) k++;
+        if (k < n) continue;
+        if (hedge_for(r, rates, w, now_ms, out, &all)) return true;
+        if (all && n < KINDS) asked[n++] = w;
     }
     return false;
 }

@@ -12,8 +12,9 @@
  * Batches: the head is chosen by fairness alone; then tasks of the same shape and model, whoever's, ride along up to what the worker makes
  * at once, each paid by its own client. Nobody waits for a batch to fill. A task that failed in a batch, or crashed, rides alone.
  * Hedging: a worker with nothing to do gets, a second time, a task that would be made much sooner there: one that only waits at its worker,
- * or one whose worker is slow. Recall: a task that has not begun at its worker is called back, once, for somebody's first urgent image, or for
- * a client of the same class that holds less: so that nobody waits behind what only waits itself. */
+ * or one whose worker is slow. One of equal idle workers is asked for all of them: every lease is looked at, ten times a second.
+ * Recall: a task that has not begun at its worker is called back, once, for somebody's first urgent image, or for a client of the same class
+ * that holds less: so that nobody waits behind what only waits itself. */
 #ifndef BROKER_DISPATCH_H
 #define BROKER_DISPATCH_H
 

@@ -351,6 +351,50 @@ static void test_hedge(void **state)
     pure_close(&p);
 }
 
+/* Of equal idle workers one is asked for all, unless there is a lease that it alone may not have; another kind is asked for itself. */
+static void test_hedge_for_equals(void **state)
+{
+    struct pure    p;
+    struct worker *slow, *idle[3];
+    struct pair    pair, h;
+    struct spec    s = pure_spec(256, "");
+    struct task   *t;
+
+    (void)state;
+    pure_open(&p);
+    slow = pure_worker(&p, 1, "turbo", NULL, 0);
+    snprintf(slow->about, sizeof slow->about, "slow");
+    pure_of(&p, 1, "a", CLASS_NORMAL, &s, 0);
+    assert_true(pure_next(&p, 0, &pair));
+    t = pair.task;
+    pure_begin(&p, t);
+    t->grant->usual_ms = 10000;
+    for (int i = 0; i < 3; i++) idle[i] = pure_worker(&p, 1, i < 2 ? "turbo" : "base", i < 2 ? NULL : "turbo", 0);
+    for (int i = 0; i < 3; i++) snprintf(idle[i]->about, sizeof idle[i]->about, "fast");
+    rates_learn(&p.rates, str_of("slow"), str_of("turbo"), t->lot->cost, 10000);
+    rates_learn(&p.rates, str_of("fast"), str_of("turbo"), t->lot->cost, 9000);
+    assert_false(dispatch_hedge(&p.roster, &p.rates, 100, &h));
+    rates_learn(&p.rates, str_of("faster"), str_of("turbo"), t->lot->cost, 1000);
+    snprintf(idle[1]->about, sizeof idle[1]->about, "faster");
+    assert_true(dispatch_hedge(&p.roster, &p.rates, 100, &h));
+    assert_ptr_equal(h.worker, idle[1]); /* of another kind */
+    for (int i = 0; i < 3; i++) snprintf(idle[i]->about, sizeof idle[i]->about, "faster");
+    assert_true(dispatch_hedge(&p.roster, &p.rates, 100, &h));
+    assert_ptr_equal(h.worker, idle[0]);
+    t->avoid = idle[0]->id;
+    assert_true(dispatch_hedge(&p.roster, &p.rates, 100, &h));
+    assert_ptr_equal(h.worker, idle[1]); /* its equal crashed under it, it did not */
+    worker_deny(idle[1], 1, 100);
+    assert_true(dispatch_hedge(&p.roster, &p.rates, 100, &h));
+    assert_ptr_equal(h.worker, idle[2]);
+    idle[0]->n_models = 0;
+    t->avoid = 0;
+    assert_true(dispatch_hedge(&p.roster, &p.rates, 100, &h)); /* other models: not alike */
+    assert_ptr_equal(h.worker, idle[2]);
+    idle[0]->n_models = 1;
+    pure_close(&p);
+}
+
 /* A hedge whose worker leaves is no more; the lease goes on. */
 static void test_hedge_ends(void **state)
 {
@@ -456,7 +500,7 @@ int main(void)
         cmocka_unit_test(test_no_head_of_line), cmocka_unit_test(test_least_loaded_then_fastest),
         cmocka_unit_test(test_batch),           cmocka_unit_test(test_solo),                      cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_out_of_memory),   cmocka_unit_test(test_hedge),                     cmocka_unit_test(test_hedge_ends),
-        cmocka_unit_test(test_recall),          cmocka_unit_test(test_recall_for_an_equal),
+        cmocka_unit_test(test_hedge_for_equals), cmocka_unit_test(test_recall),         cmocka_unit_test(test_recall_for_an_equal),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
