@@ -163,7 +163,7 @@ static void pixels(struct child *c, struct flight *f, const struct link_head *h,
         end(c, SIGKILL, "the engine makes pictures without writing them");
         return;
     }
-    flights_pixels(f, now);
+    flights_pixels(&c->flights, f, now);
     c->events.on_pixels(c->ctx, h, now);
 }
 
@@ -191,6 +191,7 @@ static void hear_of(struct child *c, struct flight *f, const struct link_head *h
         return;
     case LINK_CRASHED: blame(c, h->task); return; /* the last words before a signal */
     case LINK_RESULT:
+        flights_written(&c->flights, f, now);
         answered(c, h);
         c->backoff_ms = c->conf->watch.backoff_ms;
         c->events.on_result(c->ctx, h, bytes_fd, now);

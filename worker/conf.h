@@ -12,8 +12,8 @@
 
 struct watch { /* how long the engine may be silent; no flags, tests make them small */
     int64_t load_ms;       /* between two words while it loads */
-    int64_t first_ms;      /* a stage nobody has measured, per started 256x256 px on a CPU; flat on a GPU */
-    int64_t floor_ms;      /* a measured step: max(floor, 5 x its mean) */
+    int64_t first_ms;      /* a stage nobody has measured, and texts; per started 256x256 px on a CPU, flat on a GPU */
+    int64_t floor_ms;      /* a measured step, decode or writing: max(floor, 5 x its mean) */
     int64_t kill_ms;       /* from SIGABRT to SIGKILL */
     int64_t backoff_ms;    /* first restart; doubles up to backoff_max_ms */
     int64_t backoff_max_ms;

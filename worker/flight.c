@@ -15,7 +15,7 @@ void flights_opened(struct flights *fs, const struct link_model *m)
     for (uint32_t i = 0; i < fs->n_ranks; i++) {
         const char *device = m->n_ranks ? m->rank[i].device : m->device;
 
-        if (strcmp(fs->rank[i].device, device) != 0) fs->rank[i].step_ms_per_px = 0;
+        if (strcmp(fs->rank[i].device, device) != 0) fs->rank[i].step_ms_per_px = fs->rank[i].decode_ms_per_px = 0;
         snprintf(fs->rank[i].device, sizeof fs->rank[i].device, "%s", device);
     }
 }
@@ -52,14 +52,27 @@ static bool in_hand(const struct flight *f)
     return !f->writing && f->stage != STAGE_WAITING;
 }
 
+static void learn(double *mean, double ms)
+{
+    *mean = *mean > 0 ? 0.7 * *mean + 0.3 * ms : ms;
+}
+
+/* The flight leaves where it is. Less than a millisecond counts as one: it was measured. */
+static void learn_stage(struct flights *fs, const struct flight *f, int64_t now_ms)
+{
+    double ms = now_ms > f->moved_ms ? (double)(now_ms - f->moved_ms) : 1;
+
+    if (f->px <= 0) return;
+    if (f->writing) learn(&fs->write_ms_per_px, ms / (double)f->px);
+    else if (f->stage == STAGE_DECODE) learn(&fs->rank[f->rank].decode_ms_per_px, ms / (double)f->px);
+}
+
 bool flights_step(struct flights *fs, struct flight *f, const struct link_head *h, int64_t now_ms)
 {
     if (h->rank >= fs->n_ranks) return false;
-    if (h->stage == STAGE_DENOISE && f->stage == STAGE_DENOISE && h->rank == f->rank && h->step == f->step + 1 && f->px > 0) {
-        double *mean = &fs->rank[f->rank].step_ms_per_px, ms = (double)(now_ms - f->moved_ms) / (double)f->px;
-
-        *mean = *mean > 0 ? 0.7 * *mean + 0.3 * ms : ms;
-    }
+    if (h->stage == STAGE_DENOISE && f->stage == STAGE_DENOISE && h->rank == f->rank && h->step == f->step + 1 && f->px > 0)
+        learn(&fs->rank[f->rank].step_ms_per_px, (double)(now_ms - f->moved_ms) / (double)f->px);
+    else if ((uint32_t)f->stage != h->stage) learn_stage(fs, f, now_ms);
     f->stage = (enum stage)h->stage;
     f->rank = h->rank;
     f->step = h->step;
@@ -70,10 +83,16 @@ bool flights_step(struct flights *fs, struct flight *f, const struct link_head *
     return true;
 }
 
-void flights_pixels(struct flight *f, int64_t now_ms)
+void flights_pixels(struct flights *fs, struct flight *f, int64_t now_ms)
 {
+    learn_stage(fs, f, now_ms);
     f->writing = true;
     f->moved_ms = now_ms;
+}
+
+void flights_written(struct flights *fs, const struct flight *f, int64_t now_ms)
+{
+    if (f->writing) learn_stage(fs, f, now_ms);
 }
 
 void flights_drop(struct flights *fs, struct flight *f)
@@ -96,19 +115,28 @@ void flights_stalled(struct flights *fs, int64_t gap_ms, int64_t now_ms)
 /* Of a stage that nobody has measured. */
 static int64_t first_ms(const struct flights *fs, const struct flight *f, const struct watch *w)
 {
-    bool    on_gpu = strncmp(fs->rank[f->rank].device, "cuda", 4) == 0;
-    int64_t squares = (f->px + PX_PER_PATIENCE - 1) / PX_PER_PATIENCE;
+    const bool    on_gpu = strncmp(fs->rank[f->rank].device, "cuda", 4) == 0;
+    const int64_t squares = (f->px + PX_PER_PATIENCE - 1) / PX_PER_PATIENCE;
 
     return w->first_ms * (on_gpu || squares < 1 ? 1 : squares);
 }
 
+/* What it does now takes so long; 0: not known. */
+static double mean_ms(const struct flights *fs, const struct flight *f)
+{
+    if (f->writing) return fs->write_ms_per_px * (double)f->px;
+    switch (f->stage) {
+    case STAGE_DENOISE: return fs->rank[f->rank].step_ms_per_px * (double)f->px;
+    case STAGE_DECODE: return fs->rank[f->rank].decode_ms_per_px * (double)f->px;
+    default: return 0;
+    }
+}
+
 static int64_t patience_ms(const struct flights *fs, const struct flight *f, const struct watch *w)
 {
-    int64_t first = first_ms(fs, f, w), mean5 = (int64_t)(5.0 * fs->rank[f->rank].step_ms_per_px * (double)f->px);
+    const double mean = mean_ms(fs, f), least = (double)(mean > 0 ? w->floor_ms : first_ms(fs, f, w));
 
-    if (f->writing || f->stage == STAGE_WAITING) return first;
-    if (f->stage == STAGE_DENOISE && mean5 > 0) first = w->floor_ms;
-    return mean5 > first ? mean5 : first;
+    return (int64_t)(5 * mean > least ? 5 * mean : least);
 }
 
 /* One that waits: since when has nothing at all moved on the devices? now_ms while a rank has anything in hand, for then that one is watched. */

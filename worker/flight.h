@@ -5,9 +5,10 @@
  *
  * A task is on the devices (making) or only being written. Of those on devices a rank has one in hand, or none has it: it is WAITING, in an
  * inbox or on its way to the next rank. Who waits is not stuck while anything else moves, and is not blamed for a death while another is in hand.
- * Watchdog: a step that takes longer than max(floor, 5 x the mean step of its rank, by pixels) means stuck. A stage that has no mean yet (text,
- * decode, the first step) gets first_ms; where the rank is a CPU, first_ms for each started 256x256 pixels, because there a step of a
- * full-size model takes minutes, and the engine gives no sign of life inside a step.
+ * Watchdog: a step, a decode or the writing of a picture that takes longer than max(floor, 5 x its mean on its rank, by pixels) means stuck. What has
+ * no mean yet gets first_ms, and so does a text: it is short or long, in a cache, or its encoder must come from the disk first. Where the rank is a
+ * CPU, first_ms for each started 256x256 pixels, because there a step of a full-size model takes minutes, and the engine gives no sign of life
+ * inside a step.
  * Pure: now_ms is given. Not here: the process (child.c), leases (work.h). */
 #ifndef WORKER_FLIGHT_H
 #define WORKER_FLIGHT_H
@@ -36,9 +37,10 @@ struct flights {
     struct flight row[FLIGHTS_MAX];
     size_t        n;
     uint32_t      n_ranks;
+    double        write_ms_per_px;
     struct {
         char   device[PLACE_DEVICE_BYTES];
-        double step_ms_per_px; /* mean, newer steps count more; 0: none measured */
+        double step_ms_per_px, decode_ms_per_px; /* means, newer ones count more; 0: none measured */
     } rank[PLACE_RANKS_MAX];   /* kept from one child to the next */
 };
 
@@ -50,7 +52,8 @@ struct flight *flights_find(struct flights *fs, uint64_t task, uint64_t epoch); 
 struct flight *flights_put(struct flights *fs, uint64_t task, uint64_t epoch, int64_t px, bool in_hand, int64_t now_ms);
 /* A STEP: it moved. A rank has one task in hand: another one there has left it. False: there is no such rank. */
 bool           flights_step(struct flights *fs, struct flight *f, const struct link_head *h, int64_t now_ms);
-void           flights_pixels(struct flight *f, int64_t now_ms); /* from now on it is only being written */
+void           flights_pixels(struct flights *fs, struct flight *f, int64_t now_ms); /* from now on it is only being written */
+void           flights_written(struct flights *fs, const struct flight *f, int64_t now_ms); /* its result is there */
 void           flights_drop(struct flights *fs, struct flight *f);
 /* Everybody gets gap_ms longer. */
 void           flights_stalled(struct flights *fs, int64_t gap_ms, int64_t now_ms);

@@ -58,7 +58,7 @@ static void one_device(void **state)
     assert_int_equal(stuck(&fs, 2001, "did not move for 2 s in stage text step 0 of 0"), 7);
     step(&fs, 7, STAGE_DENOISE, 0, 3, 100);
     assert_string_equal(flights_where(&fs, f, where), "in stage denoise step 3");
-    flights_pixels(f, 300);
+    flights_pixels(&fs, f, 300);
     assert_string_equal(flights_where(&fs, f, where), "writing a picture");
     assert_int_equal(flights_making(&fs), 0);
     assert_int_equal(flights_writing(&fs), 1);
@@ -98,6 +98,44 @@ static void paces(void **state)
     assert_int_equal(stuck(&fs, 5000, ""), 0);
 }
 
+/* What was measured once has the short patience; a text never has. */
+static void measured(void **state)
+{
+    struct link_model m = {.device = "cuda:0"};
+    struct flights    fs = {0};
+    struct flight    *f;
+
+    (void)state;
+    for (int gpu = 1; gpu >= 0; gpu--) {
+        snprintf(m.device, sizeof m.device, "%s", gpu ? "cuda:0" : "cpu");
+        flights_opened(&fs, &m);
+        fs.write_ms_per_px = 0;
+        f = flights_put(&fs, 1, 1, PX, true, 0);
+        assert_int_equal(stuck(&fs, 1000, ""), 0);
+        step(&fs, 1, STAGE_DENOISE, 0, 0, 10);
+        assert_int_equal(stuck(&fs, 1010, ""), 0); /* the first step */
+        step(&fs, 1, STAGE_DENOISE, 0, 1, 20);
+        assert_int_equal(stuck(&fs, 121, "step 1"), 1);
+        step(&fs, 1, STAGE_DECODE, 0, 8, 30);
+        assert_int_equal(stuck(&fs, 1030, ""), 0);
+        flights_pixels(&fs, f, 70);
+        assert_int_equal(stuck(&fs, 1070, ""), 0);
+        flights_written(&fs, f, 70); /* within a millisecond */
+        flights_drop(&fs, f);
+
+        f = flights_put(&fs, 2, 1, 2 * PX, true, 1000);
+        assert_int_equal(stuck(&fs, 2000, ""), 0);
+        step(&fs, 2, STAGE_DENOISE, 0, 0, 1000);
+        assert_int_equal(stuck(&fs, 1101, "step 0"), 2);
+        step(&fs, 2, STAGE_DECODE, 0, 8, 1000);
+        assert_int_equal(stuck(&fs, 1400, ""), 0); /* 5 x 40 ms, twice the pixels */
+        assert_int_equal(stuck(&fs, 1401, "decode"), 2);
+        flights_pixels(&fs, f, 1040);
+        assert_int_equal(stuck(&fs, 1140, ""), 0);
+        assert_int_equal(stuck(&fs, 1141, "did not write"), 2);
+    }
+}
+
 /* Who waits between two devices is watched only when nothing else is in anybody's hands. */
 static void waiting(void **state)
 {
@@ -114,7 +152,7 @@ static void waiting(void **state)
     step(&fs, 2, STAGE_WAITING, 0, 0, 40);
     for (uint32_t i = 1; i <= 8; i++) step(&fs, 1, STAGE_DENOISE, 1, i, 20 + 900 * (int64_t)i);
     assert_int_equal(stuck(&fs, 7500, ""), 0); /* 2 waits for 7 s: for 1 */
-    flights_pixels(flights_find(&fs, 1, 1), 7500);
+    flights_pixels(&fs, flights_find(&fs, 1, 1), 7500);
     flights_drop(&fs, flights_find(&fs, 1, 1));
     assert_int_equal(stuck(&fs, 7500, "did nothing for 7 s with 1 tasks"), 2); /* nobody takes it */
     step(&fs, 2, STAGE_DENOISE, 1, 0, 7600);
@@ -160,7 +198,7 @@ static void bounds(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(one_device), cmocka_unit_test(paces), cmocka_unit_test(waiting), cmocka_unit_test(handed_on),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(one_device), cmocka_unit_test(paces), cmocka_unit_test(measured), cmocka_unit_test(waiting), cmocka_unit_test(handed_on),
                                        cmocka_unit_test(bounds)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
