@@ -189,10 +189,9 @@ static void ffn(struct run *r, const struct dit_block *b)
     size_t        mark = dev_mark(d);
     int64_t       width = r->m->conf.ffn;
     struct tensor both = dev_new2(d, r->x.type, tensor_rows(&r->x), 2 * width);
-    struct tensor g = tensor_cols_of(&both, 0, width), up = tensor_cols_of(&both, width, width);
+    struct tensor g = tensor_cols_of(&both, 0, width);
 
-    joined_linear(d, &both, &r->h, &b->w13);
-    op_swiglu(d, &g, &up);
+    joined_linear_swiglu(d, &both, &r->h, &b->w13);
     op_linear(d, &r->h, &g, &b->w2, NULL);
     dev_reset(d, mark);
 }

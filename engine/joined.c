@@ -4,8 +4,6 @@
 #include <assert.h>
 #include <stdio.h>
 
-#include "kernels/ops.h"
-
 void joined_load(struct loader *l, struct joined *out, int64_t c, const char *prefix, const struct joined_part *part, int n)
 {
     struct tensor host[JOINED_MAX];
@@ -35,4 +33,17 @@ void joined_linear(struct dev *d, struct tensor *y, const struct tensor *x, cons
         at += w->part[i].dim[0];
     }
     assert(at == tensor_cols(y));
+}
+
+void joined_linear_swiglu(struct dev *d, struct tensor *y, const struct tensor *x, const struct joined *w)
+{
+    const int64_t c = tensor_cols(y) / 2;
+    struct tensor g = tensor_cols_of(y, 0, c), up = tensor_cols_of(y, c, c);
+
+    if (w->n == 1) {
+        op_linear_swiglu(d, y, x, &w->part[0]);
+        return;
+    }
+    joined_linear(d, y, x, w);
+    op_swiglu(d, &g, &up);
 }

@@ -10,7 +10,7 @@
 #define ENGINE_JOINED_H
 
 #include "engine/weights.h"
-#include "kernels/dev.h"
+#include "kernels/ops.h"
 
 #define JOINED_MAX 3
 
@@ -26,5 +26,7 @@ struct joined {
 
 void joined_load(struct loader *l, struct joined *out, int64_t c, const char *prefix, const struct joined_part *part, int n);
 void joined_linear(struct dev *d, struct tensor *y, const struct tensor *x, const struct joined *w);
+/* And then op_swiglu() of y's halves, into the left one; both in one where the device can. */
+void joined_linear_swiglu(struct dev *d, struct tensor *y, const struct tensor *x, const struct joined *w);
 
 #endif

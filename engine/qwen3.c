@@ -151,10 +151,9 @@ static void ffn(struct run *r, const struct layer *y)
     size_t        mark = dev_mark(d);
     int64_t       width = r->q->conf.ffn;
     struct tensor both = dev_new2(d, r->x.type, tensor_rows(&r->x), 2 * width);
-    struct tensor g = tensor_cols_of(&both, 0, width), up = tensor_cols_of(&both, width, width);
+    struct tensor g = tensor_cols_of(&both, 0, width);
 
-    joined_linear(d, &both, &r->h, &y->gate_up);
-    op_swiglu(d, &g, &up);
+    joined_linear_swiglu(d, &both, &r->h, &y->gate_up);
     op_linear(d, &r->h, &g, &y->down, NULL);
     dev_reset(d, mark);
 }

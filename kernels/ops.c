@@ -127,6 +127,19 @@ void op_add_norm(struct dev *d, struct tensor *x, struct tensor *h, const struct
     if (!idle(d) && !empty(x)) d->ops->add_norm(d, x, h, y, how);
 }
 
+void op_linear_swiglu(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w13)
+{
+    const int64_t c = tensor_cols(y) / 2;
+    struct tensor g = tensor_cols_of(y, 0, c), up = tensor_cols_of(y, c, c);
+
+    assert(is_act(d, y, 2) && is_act(d, x, 2) && is_weight(w13) && w13->rank == 2);
+    assert(y->dim[1] == 2 * c && w13->dim[0] == 2 * c && w13->dim[1] == x->dim[1] && y->dim[0] == x->dim[0]);
+    measure_room(d, w13);
+    if (idle(d) || empty(y) || d->ops->linear_swiglu(d, y, x, w13)) return;
+    op_linear(d, y, x, w13, NULL);
+    op_swiglu(d, &g, &up);
+}
+
 void op_attention(struct dev *d, struct tensor *y, const struct tensor *q, const struct tensor *k, const struct tensor *v, float scale,
                   bool causal)
 {

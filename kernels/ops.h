@@ -49,6 +49,9 @@ typedef void op_group_stats_f(struct dev *d, struct tensor *stats, const struct 
 typedef void op_group_apply_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *stats, int64_t first, enum act act);
 /* Every head is normed, v / sqrt(mean(v^2) + eps) * w, then turned by its row of the table.  x [n,h,dh] in place: queries, then keys. */
 typedef void op_norm_rope_f(struct dev *d, struct tensor *x, const struct norm_rope *how);
+/* The left half of y [n,2c] = silu(x w1^T) * (x w3^T); the right half is room.  x [n,k]  w13 [2c,k]: w1 above w3.
+ * False: not at once for these shapes, and nothing was done; op_linear_swiglu(), below, then does one op after the other. */
+typedef bool op_linear_swiglu_f(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w13);
 /* x += gate * norm(y, wy), then h = norm(x, wh) * (1 + scale).  y NULL: x is as it was; h NULL: no second norm.
  * x, y, h [n,c], h may be y. */
 typedef void op_add_norm_f(struct dev *d, struct tensor *x, struct tensor *h, const struct tensor *y, const struct add_norm *how);
@@ -125,6 +128,7 @@ struct ops {
     dev_forget_f      *forget;
     dev_end_f         *end;
     op_linear_f       *linear;
+    op_linear_swiglu_f *linear_swiglu;
     op_embed_rows_f   *embed_rows;
     op_rms_norm_f     *rms_norm;
     op_layer_norm_f   *layer_norm;
@@ -154,6 +158,7 @@ struct ops {
 };
 
 extern op_linear_f      op_linear;
+void op_linear_swiglu(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w13);
 extern op_embed_rows_f  op_embed_rows;
 extern op_rms_norm_f    op_rms_norm;
 extern op_layer_norm_f  op_layer_norm;

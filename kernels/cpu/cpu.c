@@ -181,6 +181,7 @@ static const struct ops table = {
     .attention = cpu_attention,
     .silu = cpu_silu,
     .tanh = cpu_tanh,
+    .linear_swiglu = cpu_linear_swiglu,
     .swiglu = cpu_swiglu,
     .scale_rows = cpu_scale_rows,
     .add = cpu_add,

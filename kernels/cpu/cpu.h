@@ -59,6 +59,7 @@ extern op_attention_f   cpu_attention;
 extern op_silu_f        cpu_silu;
 extern op_tanh_f        cpu_tanh;
 extern op_swiglu_f      cpu_swiglu;
+extern op_linear_swiglu_f cpu_linear_swiglu; /* never: weights lie where the file has them, and each is a product of its own */
 extern op_scale_rows_f  cpu_scale_rows;
 extern op_add_f         cpu_add;
 extern op_axpy_f        cpu_axpy;

@@ -436,6 +436,7 @@ static const struct ops table = {
     .forget = cuda_forget,
     .end = end,
     .linear = cuda_linear,
+    .linear_swiglu = cuda_linear_swiglu,
     .embed_rows = cuda_embed_rows,
     .rms_norm = cuda_rms_norm,
     .layer_norm = cuda_layer_norm,
@@ -537,6 +538,7 @@ int cuda_open(struct dev *d, const struct dev_opts *o, struct err *e)
         return bad;
     }
     c->blas = blas_open();
+    c->hopper = hopper_open(prop.major, prop.minor);
     snprintf(d->about, sizeof d->about, "%.80s, %zu MiB%s", prop.name, prop.totalGlobalMem >> 20, c->blas ? "" : ", no cublasLt: slow");
     return 0;
 }
@@ -557,6 +559,19 @@ void cuda_only_first_algorithms(struct dev *d, bool only)
 {
     assert(d->ops == &table);
     cuda_of(d)->only_first = only;
+}
+
+void cuda_only_separate(struct dev *d, bool only)
+{
+    assert(d->ops == &table);
+    cuda_of(d)->only_separate = only;
+}
+
+bool cuda_only_joined(struct dev *d, bool only)
+{
+    assert(d->ops == &table);
+    cuda_of(d)->only_joined = only;
+    return cuda_of(d)->hopper != NULL;
 }
 
 int64_t cuda_n_plays(const struct dev *d)

@@ -17,6 +17,9 @@ void cuda_only_plain_products(struct dev *d, bool only);
 void cuda_only_calls(struct dev *d, bool only);
 /* For tests: from here on no new product is measured. */
 void cuda_only_first_algorithms(struct dev *d, bool only);
+/* For tests and benches: products end in nothing else; or, where the device can, in what follows them whatever their size. False: it cannot. */
+void cuda_only_separate(struct dev *d, bool only);
+bool cuda_only_joined(struct dev *d, bool only);
 /* How many times a record was played. */
 int64_t cuda_n_plays(const struct dev *d);
 /* How many products our own kernel did: 0 on a machine with cublasLt, unless that refused some. */

@@ -62,7 +62,8 @@ struct cuda { /* d->priv of a CUDA device */
     int64_t             n_plain;                               /* products that our own kernel did */
     struct repeats     *repeats;                               /* made at the first use */
     bool                recording;                             /* now */
-    bool                only_calls, only_first;                /* asked for by tests */
+    void               *hopper;                                /* of hopper_open(); NULL: none here */
+    bool                only_calls, only_first, only_separate, only_joined; /* asked for by tests */
     int64_t             n_plays;
 };
 
@@ -154,6 +155,9 @@ void         blas_close(struct blas *b);
 bool         blas_gemm(struct dev *d, struct blas *b, const struct gemm *g); /* false: it has no kernel for this; nothing was done */
 void         plain_gemm(struct dev *d, const struct gemm *g);
 
+/* What makes the copy engine's maps, on a GPU of sm_90; elsewhere NULL, and its ops take nothing. */
+void *hopper_open(int major, int minor);
+
 void dnn_close(struct dnn *b);
 /* cuDNN's attention, not causal: bf16 throughout, rows 16-byte aligned. False: refused, nothing was done. */
 bool dnn_attention(struct dev *d, struct tensor *y, const struct tensor *q, const struct tensor *k, const struct tensor *v, float scale);
@@ -175,6 +179,7 @@ void         cuda_repeats_close(struct dev *d);
 op_attention_f cuda_attention_chunks;
 
 extern op_linear_f      cuda_linear;
+extern op_linear_swiglu_f cuda_linear_swiglu; /* hopper.cu */
 extern op_embed_rows_f  cuda_embed_rows;
 extern op_rms_norm_f    cuda_rms_norm;
 extern op_layer_norm_f  cuda_layer_norm;

@@ -43,6 +43,19 @@ void cuda_only_first_algorithms(struct dev *d, bool only)
     assert(0);
 }
 
+void cuda_only_separate(struct dev *d, bool only)
+{
+    (void)d, (void)only;
+    assert(0);
+}
+
+bool cuda_only_joined(struct dev *d, bool only)
+{
+    (void)d, (void)only;
+    assert(0);
+    return false;
+}
+
 int64_t cuda_n_plays(const struct dev *d)
 {
     (void)d;

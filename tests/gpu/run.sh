@@ -166,7 +166,7 @@ devices() { # words for a device, and what they answer: right ones paint, a wron
 # ---- the steps, what matters most first ----
 step machine 60 machine_words machine
 is_wanted machine || goldens
-for t in kernels_cuda kernels_cuda_products kernels_cuda_quant engine_gpu engine_vae engine_fit; do
+for t in kernels_cuda kernels_cuda_products kernels_cuda_joined kernels_cuda_quant engine_gpu engine_vae engine_fit; do
     need=$BIN/test_$t step "test_$t" 120 test_words "$BIN/test_$t"
 done
 BARS="text=6 pass=86 decode=28 image=730 memory=21.5" step bench-1024 90 bench_words bench --repeats 20
@@ -178,7 +178,7 @@ BARS="image=818 memory=6" step bench-q4_k-6GiB 60 bench_words bench --kind q4_k 
 step ab-q8_0 90 last_words bench --ab "--kind bf16" --ab "--kind q8_0" --repeats 5
 step faults 180 fault_words bash "$TESTS/cluster/24-faults.sh" "$BIN" cuda:0
 step devices 60 last_words devices
-for t in kernels_cuda kernels_cuda_quant kernels_cuda_products engine_gpu engine_fit engine_vae; do
+for t in kernels_cuda kernels_cuda_quant kernels_cuda_joined kernels_cuda_products engine_gpu engine_fit engine_vae; do
     step "memcheck-$t" 180 check_words check_of "test_$t"
 done
 step farm-1024 180 farm_words farm 1024x1024 24

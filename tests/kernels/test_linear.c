@@ -205,6 +205,24 @@ static void nan_in(enum precision p, int64_t n)
     dev_close(d);
 }
 
+/* Where no backend does both at once: the left half is what one op after the other makes of it. */
+static void test_swiglu(void **state)
+{
+    enum { N = 19, K = 70, C = 33 };
+    struct dev   *d = twin_dev(PRECISION_F32, 2);
+    struct scene  s = {.d = d, .r = {.state = 8}};
+    struct tensor x = twin_random(&s, true, 1.0f, 2, (int64_t[]){N, K}), w = twin_weight(&s, DTYPE_F32, 0.3f, 2, (int64_t[]){2 * C, K});
+    struct tensor y = twin_new(&s, true, 2, (int64_t[]){N, 2 * C}), z = twin_new(&s, true, 2, (int64_t[]){N, 2 * C});
+    struct tensor g = tensor_cols_of(&z, 0, C), up = tensor_cols_of(&z, C, C);
+
+    (void)state;
+    op_linear_swiglu(d, &y, &x, &w);
+    op_linear(d, &z, &x, &w, NULL);
+    op_swiglu(d, &g, &up);
+    for (int64_t i = 0; i < N; i++) assert_memory_equal(twin_row(&y, i), twin_row(&z, i), C * sizeof(float));
+    dev_close(d);
+}
+
 static void test_nan(void **state)
 {
     (void)state;
@@ -218,7 +236,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_ragged), cmocka_unit_test(test_across_tiles), cmocka_unit_test(test_one_row),
                                        cmocka_unit_test(test_nan), cmocka_unit_test(test_blocks),
                                        cmocka_unit_test(test_blocks_in_bf16), cmocka_unit_test(test_chosen),
-                                       cmocka_unit_test(test_int16)};
+                                       cmocka_unit_test(test_int16), cmocka_unit_test(test_swiglu)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
