@@ -126,6 +126,10 @@ int main(int argc, char **argv)
     struct bench         b = {0};
     struct err           e = {0};
 
+    if (!str_starts(str_of(device), "cuda")) {
+        fprintf(stderr, "bench_joined: %s: products are joined on a GPU only: cuda:N\n", device);
+        return 2;
+    }
     if (dev_open(&b.d, device, &(struct dev_opts){PRECISION_BF16, 0}, &e) || dev_scratch_reserve(b.d, (size_t)1 << 30, &e)) die(&e);
     if (!cuda_only_joined(b.d, true)) printf("this device does them one after the other\n");
     printf("%s\n%6s %-14s %9s %9s %7s %8s %8s %10s\n", b.d->about, "tokens", "", "apart ms", "joined", "ratio", "TFLOP/s", "joined", "differ by");
