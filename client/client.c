@@ -18,6 +18,7 @@
 #include "proto/peer.h"
 
 #define SLICE_MS      100  /* of every wait, so that Ctrl-C and idle() are heard soon */
+#define STOOD_STILL_MS 2000 /* no slice takes so long */
 #define ANSWER_MS     3000 /* beyond the question's own waiting: then the socket is given up */
 #define PATIENCE_MS   (10 * 60 * 1000)
 #define BUSY_SAID_MS  1000 /* a shorter wait is not worth a word */
@@ -37,6 +38,7 @@ struct client {
     bool               met;           /* it answered once */
     bool               told;          /* away() was called */
     bool               fresh;         /* nothing was said on this socket yet: it goes on connecting by itself */
+    int64_t            tick_ms, woke_ms;    /* when it ran last; when it went on after standing still, 0: never */
     int64_t            busy_since_ms; /* 0: the last question was not answered with BUSY */
     bool               busy_told;
 };
@@ -46,6 +48,15 @@ static int idle(struct client *c, struct err *e)
     if (c->o.stop && *c->o.stop) return err_set(e, ERR_CANCELED, "interrupted");
     if (c->peer && peer_refused(c->peer, NULL) == ERR_STATE) return peer_refused(c->peer, e); /* for good: waiting would not help */
     return c->o.idle ? c->o.idle(c->o.ctx, e) : 0;
+}
+
+/* Who stood still himself (Ctrl-Z, a closed lid) has not waited meanwhile. */
+static void tick(struct client *c)
+{
+    int64_t now = now_ms();
+
+    if (c->tick_ms && now - c->tick_ms > STOOD_STILL_MS) c->woke_ms = now;
+    c->tick_ms = now;
 }
 
 static void heard(struct client *c)
@@ -60,7 +71,9 @@ static int silent(struct client *c, int64_t since_ms, struct err *e)
 {
     int64_t now = now_ms(), limit = c->met ? c->o.patience_ms : c->o.timeout_ms;
 
+    tick(c);
     if (c->away_since_ms == 0) c->away_since_ms = since_ms;
+    if (c->away_since_ms < c->woke_ms) c->away_since_ms = c->woke_ms;
     if (now - c->away_since_ms < limit) {
         if (c->met && !c->told && c->o.away) c->o.away(c->o.ctx, true);
         c->told = c->told || c->met;
@@ -85,6 +98,7 @@ static int take(struct client *c, int64_t until_ms, struct msg *m, struct err *e
         int64_t    left = until_ms - now_ms();
         int        rc;
 
+        tick(c);
         arena_reset(&c->arena, 0);
         rc = peer_recv(c->peer, &c->arena, NULL, m, &bad);
         if (rc == 0) return 0;

@@ -43,7 +43,7 @@ struct flight *flights_find(struct flights *fs, uint64_t task, uint64_t epoch)
 struct flight *flights_put(struct flights *fs, uint64_t task, uint64_t epoch, int64_t px, bool in_hand, int64_t now_ms)
 {
     if (fs->n == FLIGHTS_MAX) return NULL;
-    fs->row[fs->n] = (struct flight){.task = task, .epoch = epoch, .px = px, .stage = in_hand ? STAGE_TEXT : STAGE_WAITING, .moved_ms = now_ms};
+    fs->row[fs->n] = (struct flight){.task = task, .epoch = epoch, .px = px, .stage = in_hand ? STAGE_TEXT : STAGE_WAITING, .handed = in_hand, .moved_ms = now_ms};
     return &fs->row[fs->n++];
 }
 
@@ -73,6 +73,7 @@ bool flights_step(struct flights *fs, struct flight *f, const struct link_head *
     if (h->stage == STAGE_DENOISE && f->stage == STAGE_DENOISE && h->rank == f->rank && h->step == f->step + 1 && f->px > 0)
         learn(&fs->rank[f->rank].step_ms_per_px, (double)(now_ms - f->moved_ms) / (double)f->px);
     else if ((uint32_t)f->stage != h->stage) learn_stage(fs, f, now_ms);
+    f->handed = false;
     f->stage = (enum stage)h->stage;
     f->rank = h->rank;
     f->step = h->step;
@@ -86,6 +87,7 @@ bool flights_step(struct flights *fs, struct flight *f, const struct link_head *
 void flights_pixels(struct flights *fs, struct flight *f, int64_t now_ms)
 {
     learn_stage(fs, f, now_ms);
+    f->handed = false;
     f->writing = true;
     f->moved_ms = now_ms;
 }
@@ -134,7 +136,7 @@ static double mean_ms(const struct flights *fs, const struct flight *f)
 
 static int64_t patience_ms(const struct flights *fs, const struct flight *f, const struct watch *w)
 {
-    const double mean = mean_ms(fs, f), least = (double)(mean > 0 ? w->floor_ms : first_ms(fs, f, w));
+    const double mean = mean_ms(fs, f), least = (double)(mean > 0 || f->handed ? w->floor_ms : first_ms(fs, f, w));
 
     return (int64_t)(5 * mean > least ? 5 * mean : least);
 }
@@ -161,6 +163,7 @@ const struct flight *flights_stuck(const struct flights *fs, const struct watch 
 
         if (still <= patience_ms(fs, f, w)) continue;
         if (f->writing) snprintf(words, ERR_TEXT_BYTES, "engine did not write a picture within %lld s", (long long)still / 1000);
+        else if (f->handed) snprintf(words, ERR_TEXT_BYTES, "engine did not begin its task within %lld s", (long long)still / 1000);
         else if (waits) snprintf(words, ERR_TEXT_BYTES, "engine did nothing for %lld s with %zu tasks in its hands", (long long)still / 1000, flights_making(fs));
         else
             snprintf(words, ERR_TEXT_BYTES, "engine did not move for %lld s %s of %u", (long long)still / 1000, flights_where(fs, f, where), f->steps);

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -236,6 +237,32 @@ static void patience_ends(void **state)
     client_close(c);
 }
 
+static int stand_still(void *ctx, struct err *e)
+{
+    int *times = ctx;
+
+    (void)e;
+    if ((*times)-- > 0) usleep(4200000); /* longer than an answer is waited for, and than the patience */
+    return 0;
+}
+
+/* Ctrl-Z, fg: the time between does not count as the broker's silence. */
+static void standing_still_is_no_silence(void **state)
+{
+    struct rig        *s = *state;
+    struct client     *c = NULL;
+    int                times = 0;
+    struct client_opts o = {.endpoint = s->f.endpoint, .timeout_ms = 5000, .patience_ms = 1000, .idle = stand_still, .ctx = &times};
+    struct msg         m;
+    struct err         e = {0};
+
+    assert_int_equal(client_open(&c, &o, &e), 0);
+    atomic_store(&s->f.mute, 1);
+    times = 1;
+    if (client_jobs(c, 0, 10, &m, &e)) fail_msg("%s", e.text);
+    client_close(c);
+}
+
 static void interrupted(void **state)
 {
     static volatile sig_atomic_t stop = 1;
@@ -259,6 +286,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(silence_is_told_and_survived, set_up, tear_down),
         cmocka_unit_test_setup_teardown(fetches_whole_parts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(patience_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(standing_still_is_no_silence, set_up, tear_down),
         cmocka_unit_test(nobody_there),
         cmocka_unit_test(interrupted),
     };

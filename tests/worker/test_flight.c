@@ -54,8 +54,11 @@ static void one_device(void **state)
     f = flights_put(&fs, 7, 1, 2 * 256 * 256, true, 0);
     assert_int_equal(flights_making(&fs), 1);
     assert_null(flights_find(&fs, 7, 2));
+    assert_int_equal(stuck(&fs, 100, ""), 0);
+    assert_int_equal(stuck(&fs, 101, "did not begin its task within 0 s"), 7);
+    step(&fs, 7, STAGE_TEXT, 0, 0, 0);
     assert_int_equal(stuck(&fs, 2000, ""), 0); /* a CPU has first_ms for each 256x256 */
-    assert_int_equal(stuck(&fs, 2001, "did not move for 2 s in stage text step 0 of 0"), 7);
+    assert_int_equal(stuck(&fs, 2001, "did not move for 2 s in stage text step 0 of 8"), 7);
     step(&fs, 7, STAGE_DENOISE, 0, 3, 100);
     assert_string_equal(flights_where(&fs, f, where), "in stage denoise step 3");
     flights_pixels(&fs, f, 300);
@@ -111,6 +114,7 @@ static void measured(void **state)
         flights_opened(&fs, &m);
         fs.write_ms_per_px = 0;
         f = flights_put(&fs, 1, 1, PX, true, 0);
+        step(&fs, 1, STAGE_TEXT, 0, 0, 0);
         assert_int_equal(stuck(&fs, 1000, ""), 0);
         step(&fs, 1, STAGE_DENOISE, 0, 0, 10);
         assert_int_equal(stuck(&fs, 1010, ""), 0); /* the first step */
@@ -124,6 +128,7 @@ static void measured(void **state)
         flights_drop(&fs, f);
 
         f = flights_put(&fs, 2, 1, 2 * PX, true, 1000);
+        step(&fs, 2, STAGE_TEXT, 0, 0, 1000);
         assert_int_equal(stuck(&fs, 2000, ""), 0);
         step(&fs, 2, STAGE_DENOISE, 0, 0, 1000);
         assert_int_equal(stuck(&fs, 1101, "step 0"), 2);
