@@ -27,6 +27,7 @@ gone_since() { [ "$(heard worker_gone)" -gt "$1" ]; }
 late() { cat "$T"/worker*.log | grep -c 'event=result_not_needed'; }
 # or quarantined, as one whose engine had to be started three times within ten minutes should be
 are_back() { [ "$(zfarm workers --broker "$EP" --json | grep -cE '"state":"(ready|busy|quarantined)"')" -ge $n_hands ]; }
+gets_work() { zfarm workers --broker "$EP" --json | grep "\"worker\":\"hand$1\"" | grep -qE '"state":"(ready|busy)"'; }
 all_back() { until_true 60 are_back || die "not all workers are back 60 s after $1 went on"; }
 goes_on() { # WHAT: two batches more end
     local before; before=$(whole)
@@ -69,7 +70,8 @@ short_round() {
 drawn_round() { # KIND
     local s k before; s=${lengths[$((RANDOM % ${#lengths[@]}))]} k=$((1 + RANDOM % n_hands))
     case $1 in
-    engine)
+    engine) # of a worker that is given work: one that stands still in quarantine is missed by nobody
+        until gets_work $k; do k=$((k % n_hands + 1)); sleep 0.2; done
         before=$(engine_of $k)
         stop_for "$s" "$before"
         [ "$s" -le 25 ] || [ "$(engine_of $k)" != "$before" ] || die "an engine stood still for $s s and was not replaced" ;;
