@@ -6,9 +6,9 @@
  * A task is on the devices (making) or only being written. Of those on devices a rank has one in hand, or none has it: it is WAITING, in an
  * inbox or on its way to the next rank. Who waits is not stuck while anything else moves, and is not blamed for a death while another is in hand.
  * Watchdog: a step, a decode or the writing of a picture that takes longer than max(floor, 5 x its mean on its rank, by pixels) means stuck. What has
- * no mean yet gets first_ms, and so does a text once it is begun (a task is to be taken up within floor_ms): it is short or long, in a cache, or its encoder must come from the disk first. Where the rank is a
- * CPU, first_ms for each started 256x256 pixels, because there a step of a full-size model takes minutes, and the engine gives no sign of life
- * inside a step.
+ * no mean yet gets first_ms, and so does a text: it is short or long, in a cache, or its encoder must come from the disk first. A task handed to
+ * an idle engine is to be begun within floor_ms. Where the rank is a CPU, first_ms for each started 256x256 pixels, because there a step of a
+ * full-size model takes minutes, and the engine gives no sign of life inside a step.
  * Pure: now_ms is given. Not here: the process (child.c), leases (work.h). */
 #ifndef WORKER_FLIGHT_H
 #define WORKER_FLIGHT_H

@@ -264,7 +264,7 @@ static void measure(struct dev *d, struct blas *b, struct plan *p, const cublasL
 
 static bool worth_measuring(const struct dev *d, const struct gemm *g)
 {
-    return g->type == DTYPE_BF16 && !g->add && !cuda_of(d)->recording && !cuda_of(d)->only_first && 2.0 * (double)g->n * (double)g->m * (double)g->k >= WORTH_FLOPS;
+    return g->type == DTYPE_BF16 && !g->add && !cuda_of(d)->recording && !cuda_of(d)->only[CUDA_ONLY_FIRST] && 2.0 * (double)g->n * (double)g->m * (double)g->k >= WORTH_FLOPS;
 }
 
 static bool choose(struct dev *d, struct blas *b, struct plan *p, const struct gemm *g)

@@ -543,34 +543,15 @@ int cuda_open(struct dev *d, const struct dev_opts *o, struct err *e)
     return 0;
 }
 
-void cuda_only_plain_products(struct dev *d, bool only)
+void cuda_only(struct dev *d, enum cuda_only what, bool on)
 {
-    assert(d->ops == &table);
-    cuda_of(d)->only_plain = only;
+    assert(d->ops == &table && what < CUDA_ONLY_COUNT);
+    cuda_of(d)->only[what] = on;
 }
 
-void cuda_only_calls(struct dev *d, bool only)
+bool cuda_joins(const struct dev *d)
 {
     assert(d->ops == &table);
-    cuda_of(d)->only_calls = only;
-}
-
-void cuda_only_first_algorithms(struct dev *d, bool only)
-{
-    assert(d->ops == &table);
-    cuda_of(d)->only_first = only;
-}
-
-void cuda_only_separate(struct dev *d, bool only)
-{
-    assert(d->ops == &table);
-    cuda_of(d)->only_separate = only;
-}
-
-bool cuda_only_joined(struct dev *d, bool only)
-{
-    assert(d->ops == &table);
-    cuda_of(d)->only_joined = only;
     return cuda_of(d)->hopper != NULL;
 }
 

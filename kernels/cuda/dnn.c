@@ -92,7 +92,7 @@ struct dnn *dnn_of(struct dev *d)
 {
     struct cuda *c = cuda_of(d);
 
-    if (c->only_plain) return NULL;
+    if (c->only[CUDA_ONLY_PLAIN]) return NULL;
     cuda_enter(d);
     if (!c->dnn_asked) c->dnn = dnn_open(d);
     c->dnn_asked = true;

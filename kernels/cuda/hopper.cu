@@ -7,7 +7,7 @@
  * the copies of the next are under way. Design: CUTLASS's warp-specialised persistent kernels; PTX ISA 8.0.
  *
  * A sum is made in an order that depends on k alone. Widths are whole tiles, rows need not be: what lies outside is read as zeros and not written.
- * Not here: any other product (blas.c: an end with the heads' norm and rotation lost by 3 to 10 %, docs/PERFORMANCE.md), other GPUs, F32. */
+ * Not here: any other product (blas.c; an end with the heads' norm and rotation was slower, docs/PERFORMANCE.md), other GPUs, F32. */
 #include <dlfcn.h>
 #include <string.h>
 
@@ -231,14 +231,14 @@ static bool takes(struct dev *d, struct work *w, const struct tensor *y, const s
     const int64_t        n = x->dim[0], k = x->dim[1], m = w13->dim[0];
     int                  at_once, rounds;
 
-    if (!cuda_of(d)->hopper || cuda_of(d)->only_plain || cuda_of(d)->only_separate) return false;
+    if (!cuda_of(d)->hopper || cuda_of(d)->only[CUDA_ONLY_PLAIN] || cuda_of(d)->only[CUDA_ONLY_SEPARATE]) return false;
     if (xo.type != DTYPE_BF16 || yo.type != DTYPE_BF16 || w13->scale != 0.0f || !wide_of(&xo, k) || !wide_of(&yo, m / 2) || m % TILE_N) return false;
     if (!quant_is(w13->type) && (wo.type != DTYPE_BF16 || !wide_of(&wo, k))) return false;
     if (n > INT32_MAX / 2 || m > INT32_MAX / 2 || k > INT32_MAX / 2) return false;
     w->tiles_m = (int)((n + TILE_M - 1) / TILE_M), w->tiles_n = (int)(m / TILE_N), w->steps = (int)((k + TILE_K - 1) / TILE_K), w->width = (int)(m / 2);
     w->n_pairs = w->tiles_n / 2 * (w->tiles_m / 2 * 2 + w->tiles_m % 2) + w->tiles_n % 2 * (w->tiles_m / 2 + w->tiles_m % 2);
     at_once = cuda_of(d)->n_sm / 2, rounds = (w->n_pairs + at_once - 1) / at_once;
-    return cuda_of(d)->only_joined || (float)w->n_pairs >= (rounds == 1 ? BUSY_ONCE : BUSY) * (float)(rounds * at_once);
+    return cuda_of(d)->only[CUDA_ONLY_JOINED] || (float)w->n_pairs >= (rounds == 1 ? BUSY_ONCE : BUSY) * (float)(rounds * at_once);
 }
 
 extern "C" bool cuda_linear_swiglu(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w13)

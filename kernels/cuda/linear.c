@@ -42,7 +42,7 @@ void cuda_gemm(struct dev *d, const struct gemm *g)
 {
     if (d->err.code) return;
     cuda_enter(d);
-    if (!cuda_of(d)->blas || cuda_of(d)->only_plain || !blas_gemm(d, cuda_of(d)->blas, g)) plain_gemm(d, g);
+    if (!cuda_of(d)->blas || cuda_of(d)->only[CUDA_ONLY_PLAIN] || !blas_gemm(d, cuda_of(d)->blas, g)) plain_gemm(d, g);
 }
 
 void cuda_linear(struct dev *d, struct tensor *y, const struct tensor *x, const struct tensor *w, const struct tensor *bias)

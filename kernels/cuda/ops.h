@@ -6,7 +6,7 @@
 #ifndef KERNELS_CUDA_OPS_H
 #define KERNELS_CUDA_OPS_H
 
-#include "kernels/ops.h"
+#include "kernels/cuda/cuda.h"
 
 struct CUstream_st;
 struct CUevent_st;
@@ -58,12 +58,11 @@ struct cuda { /* d->priv of a CUDA device */
     struct blas        *blas;                                  /* NULL: cublasLt is not on this machine */
     struct dnn         *dnn;                                   /* cuDNN, asked for at the first use; NULL: none */
     bool                dnn_asked;
-    bool                only_plain;                            /* asked for by tests */
     int64_t             n_plain;                               /* products that our own kernel did */
     struct repeats     *repeats;                               /* made at the first use */
     bool                recording;                             /* now */
     void               *hopper;                                /* of hopper_open(); NULL: none here */
-    bool                only_calls, only_first, only_separate, only_joined; /* asked for by tests */
+    bool                only[CUDA_ONLY_COUNT];                 /* asked for by tests */
     int64_t             n_plays;
 };
 

@@ -98,7 +98,7 @@ void cuda_repeat(struct dev *d, const void *key, size_t key_bytes, dev_work_f *w
 
     cuda_enter(d);
     if (!c->repeats) c->repeats = calloc(1, sizeof *c->repeats);
-    if (!c->repeats || c->only_calls || c->recording || key_bytes > KEY_BYTES) {
+    if (!c->repeats || c->only[CUDA_ONLY_CALLS] || c->recording || key_bytes > KEY_BYTES) {
         work(ctx);
         return;
     }

@@ -25,33 +25,15 @@ int cuda_open(struct dev *d, const struct dev_opts *o, struct err *e)
 }
 
 /* No device was ever opened: nobody has one to ask about. */
-void cuda_only_plain_products(struct dev *d, bool only)
+void cuda_only(struct dev *d, enum cuda_only what, bool on)
 {
-    (void)d, (void)only;
+    (void)d, (void)what, (void)on;
     assert(0);
 }
 
-void cuda_only_calls(struct dev *d, bool only)
+bool cuda_joins(const struct dev *d)
 {
-    (void)d, (void)only;
-    assert(0);
-}
-
-void cuda_only_first_algorithms(struct dev *d, bool only)
-{
-    (void)d, (void)only;
-    assert(0);
-}
-
-void cuda_only_separate(struct dev *d, bool only)
-{
-    (void)d, (void)only;
-    assert(0);
-}
-
-bool cuda_only_joined(struct dev *d, bool only)
-{
-    (void)d, (void)only;
+    (void)d;
     assert(0);
     return false;
 }

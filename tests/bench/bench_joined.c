@@ -96,13 +96,13 @@ static void compare(struct bench *b, int64_t n, int kind)
     struct err    e = {0};
 
     for (int way = 0; way < 2; way++) {
-        cuda_only_separate(b->d, way == 0);
+        cuda_only(b->d, CUDA_ONLY_SEPARATE, way == 0);
         op_linear_swiglu(b->d, &b->y, &b->x, &b->w13);
         seen[way] = result(b, rows, cols);
     }
     for (int r = -3; r < ROUNDS; r++) { /* the first ones warm up */
         for (int way = 0; way < 2; way++) {
-            cuda_only_separate(b->d, way == 0);
+            cuda_only(b->d, CUDA_ONLY_SEPARATE, way == 0);
             dev_stamp(b->d, 0);
             for (int i = 0; i < AT_ONCE; i++) op_linear_swiglu(b->d, &b->y, &b->x, &b->w13);
             dev_stamp(b->d, 1);
@@ -131,7 +131,8 @@ int main(int argc, char **argv)
         return 2;
     }
     if (dev_open(&b.d, device, &(struct dev_opts){PRECISION_BF16, 0}, &e) || dev_scratch_reserve(b.d, (size_t)1 << 30, &e)) die(&e);
-    if (!cuda_only_joined(b.d, true)) printf("this device does them one after the other\n");
+    cuda_only(b.d, CUDA_ONLY_JOINED, true);
+    if (!cuda_joins(b.d)) printf("this device does them one after the other\n");
     printf("%s\n%6s %-14s %9s %9s %7s %8s %8s %10s\n", b.d->about, "tokens", "", "apart ms", "joined", "ratio", "TFLOP/s", "joined", "differ by");
     for (int kind = 0; kind < 2; kind++) {
         size_t all = dev_mark(b.d);

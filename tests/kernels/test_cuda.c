@@ -578,7 +578,7 @@ static void test_repeat(void **state)
         for (int play = 0; play < 2; play++) {
             const int64_t before = cuda_n_plays(d);
 
-            cuda_only_calls(d, !play);
+            cuda_only(d, CUDA_ONLY_CALLS, !play);
             memcpy(h->v, start, sizeof start);
             box_put(&s, h);
             for (int i = 0; i < RUNS; i++) {

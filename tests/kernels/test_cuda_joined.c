@@ -9,7 +9,8 @@ static struct dev *joined_dev(void)
 {
     struct dev *d = gpu_dev(PRECISION_BF16);
 
-    if (cuda_only_joined(d, true)) return d;
+    cuda_only(d, CUDA_ONLY_JOINED, true);
+    if (cuda_joins(d)) return d;
     print_message("skipped: %s has no products of this kind\n", d->about);
     dev_close(d);
     skip();
@@ -65,9 +66,9 @@ static void many_tiles(struct scene *s)
     struct box   *y = box_out(s, DTYPE_BF16, false, 2, (int64_t[]){n, 2 * c}), *z = box_out(s, DTYPE_BF16, false, 2, (int64_t[]){n, 2 * c});
     double       *t = truth_new(both);
 
-    cuda_only_separate(s->d, true);
+    cuda_only(s->d, CUDA_ONLY_SEPARATE, true);
     op_linear_swiglu(s->d, &z->t, &x->t, &w->t);
-    cuda_only_separate(s->d, false);
+    cuda_only(s->d, CUDA_ONLY_SEPARATE, false);
     gpu_sync(s->d);
     box_get(s, z);
     for (int64_t i = 0; i < both; i++) t[i] = (double)z->v[i / c * 2 * c + i % c];

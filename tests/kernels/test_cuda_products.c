@@ -350,7 +350,7 @@ static void test_plain(void **state)
         struct dev *d = gpu_dev((enum precision)p);
         double      b = p == PRECISION_F32 ? 5e-6 : 4e-3;
 
-        cuda_only_plain_products(d, true);
+        cuda_only(d, CUDA_ONLY_PLAIN, true);
         gpu_run_on(d, "plain linear", linear_ragged, 2e-5, BOUND_16, 12);
         gpu_run_on(d, "plain linear deep", linear_deep, 5e-5, BOUND_16, 2);
         gpu_run_on(d, "plain attention", attention_widths, b, 4e-3, 8);
@@ -379,7 +379,7 @@ static void test_measured(void **state)
             struct box  *bias = box_new(&s, DTYPE_BF16, false, 1.0f, 1, &m), *y = box_out(&s, DTYPE_BF16, false, 2, (int64_t[]){n, m});
             struct tensor half = tensor_cols_of(&x->t, k, k);
 
-            cuda_only_first_algorithms(d, !measured);
+            cuda_only(d, CUDA_ONLY_FIRST, !measured);
             op_linear(d, &y->t, &half, &w->t, i % 2 ? &bias->t : NULL);
             gpu_sync(d);
             box_get(&s, y);

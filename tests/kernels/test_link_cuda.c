@@ -259,7 +259,7 @@ static void keep_busy(struct dev *d, int64_t ms)
 {
     int64_t from, one_us, n;
 
-    cuda_only_plain_products(d, true);
+    cuda_only(d, CUDA_ONLY_PLAIN, true);
     compute(d, 1);
     OK(dev_sync(d, &e));
     from = now_us();
