@@ -130,6 +130,17 @@ static const char *job_state(const struct job_info *j)
     return final + j->n_queued < j->n_tasks ? "partial" : "queued";
 }
 
+/* "  (why)", where there is a reason. */
+static void end_line(struct buf *b, struct str why, size_t max_cols)
+{
+    if (why.len) {
+        buf_puts(b, "  (");
+        print_safe(b, why, max_cols);
+        buf_putc(b, ')');
+    }
+    buf_putc(b, '\n');
+}
+
 void print_jobs_head(struct buf *b)
 {
     buf_puts(b, "   JOB  STATE       DONE/IMAGES  FAILED          AGE          ETA  NAME\n");
@@ -147,12 +158,7 @@ void print_job_line(struct buf *b, const struct job_info *j, int64_t now_wall_ms
     cell_span(b, now_wall_ms > j->created_wall_ms ? now_wall_ms - j->created_wall_ms : 0, 11);
     cell_span(b, j->n_queued + j->n_running ? j->eta_ms : -1, 11);
     print_safe(b, j->name, 60);
-    if (j->why.len) {
-        buf_puts(b, "  (");
-        print_safe(b, j->why, 120);
-        buf_putc(b, ')');
-    }
-    buf_putc(b, '\n');
+    end_line(b, j->why, 120);
 }
 
 void print_job_json(struct buf *b, const struct job_info *j)
@@ -274,12 +280,7 @@ void print_worker_line(struct buf *b, const struct worker_info *w)
         buf_puts(b, "  ");
         print_safe(b, w->about, 60);
     }
-    if (w->why.len) {
-        buf_puts(b, "  (");
-        print_safe(b, w->why, 300);
-        buf_putc(b, ')');
-    }
-    buf_putc(b, '\n');
+    end_line(b, w->why, 300);
 }
 
 /* One line for each of its devices. */

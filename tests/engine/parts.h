@@ -22,13 +22,6 @@ struct parts {
     struct weights   *w;
 };
 
-#define OK(call)                    \
-    do {                            \
-        struct err e = { 0 };       \
-        if (call)                   \
-            fail_msg("%s", e.text); \
-    } while (0)
-
 /* part: "transformer", "vae", "text_encoder". */
 static inline void parts_open(struct parts *p, const char *dir)
 {

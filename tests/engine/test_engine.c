@@ -24,33 +24,10 @@ static struct engine *open_with(enum engine_precision precision, int n_threads)
     return g;
 }
 
-#define OK(call)                    \
-    do {                            \
-        struct err e = { 0 };       \
-        if (call)                   \
-            fail_msg("%s", e.text); \
-    } while (0)
-
-static struct latent *denoise_case(struct engine *g, int i)
-{
-    char           text[1024];
-    struct gen     gen = tiny_gen(i);
-    struct embed  *pos = NULL, *neg = NULL;
-    struct latent *z = NULL;
-
-    OK(engine_encode(g, str_of(tiny_prompt(i, text)), &pos, &e));
-    if (gen.guidance > 0)
-        OK(engine_encode(g, str_of(tiny_cases[i].negative ? tiny_cases[i].negative : ""), &neg, &e));
-    OK(engine_denoise(g, pos, neg, &gen, NULL, &z, &e));
-    embed_free(pos);
-    embed_free(neg);
-    return z;
-}
-
 /* The bytes of latents and pixels of case i, as one hash. */
 static void digest_case(struct engine *g, int i, uint8_t out[32])
 {
-    struct latent *z = denoise_case(g, i);
+    struct latent *z = tiny_denoise(g, i);
     struct image   img;
     struct sha256  s;
     int            dim[3];
@@ -94,7 +71,7 @@ static void embeddings_equal_transformers(void **state)
 
 static void latents_near(struct engine *g, int i, double limit)
 {
-    struct latent *z = denoise_case(g, i);
+    struct latent *z = tiny_denoise(g, i);
     char           name[32];
     int            dim[3];
     const float   *values;
@@ -136,7 +113,7 @@ static void pixels_equal_diffusers(void **state)
     char           path[512];
     (void)state;
     for (int i = 0; i < TINY_CASES; i++) {
-        struct latent *z = denoise_case(g, i);
+        struct latent *z = tiny_denoise(g, i);
         struct image   img, truth;
         size_t         len, n_off;
         snprintf(path, sizeof path, TESTS_DIR "/golden/tiny-a/case%d.png", i);

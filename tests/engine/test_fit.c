@@ -14,13 +14,6 @@
 #include "kernels/ops.h"
 #include "tests/engine/tiny.h"
 
-#define OK(call)                    \
-    do {                            \
-        struct err e = { 0 };       \
-        if (call)                   \
-            fail_msg("%s", e.text); \
-    } while (0)
-
 static struct model_conf conf;
 static struct buf        tokenizer;
 

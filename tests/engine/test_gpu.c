@@ -13,13 +13,6 @@
 #include "tests/golden.h"
 #include "tests/near.h"
 
-#define OK(call)                    \
-    do {                            \
-        struct err e = { 0 };       \
-        if (call)                   \
-            fail_msg("%s", e.text); \
-    } while (0)
-
 static struct engine *open_on(const char *device, enum engine_precision precision)
 {
     struct engine     *g = NULL;
@@ -36,22 +29,6 @@ static struct engine *open_on(const char *device, enum engine_precision precisio
     if (engine_open(&g, &o, &e))
         fail_msg("%s", e.text);
     return g;
-}
-
-static struct latent *denoise_case(struct engine *g, int i)
-{
-    char           text[1024];
-    struct gen     gen = tiny_gen(i);
-    struct embed  *pos = NULL, *neg = NULL;
-    struct latent *z = NULL;
-
-    OK(engine_encode(g, str_of(tiny_prompt(i, text)), &pos, &e));
-    if (gen.guidance > 0)
-        OK(engine_encode(g, str_of(tiny_cases[i].negative ? tiny_cases[i].negative : ""), &neg, &e));
-    OK(engine_denoise(g, pos, neg, &gen, NULL, &z, &e));
-    embed_free(pos);
-    embed_free(neg);
-    return z;
 }
 
 static bool embeds_near(struct engine *g, int i, double limit)
@@ -132,7 +109,7 @@ static void f32_equals_diffusers(void **state)
     bool           ok = true;
     (void)state;
     for (int i = 0; i < TINY_CASES; i++) {
-        struct latent *z = denoise_case(g, i);
+        struct latent *z = tiny_denoise(g, i);
         ok = embeds_near(g, i, 1e-5) && ok;
         ok = latents_near(z, i, 1e-4) && ok;
         ok = pixels_near(g, z, i, 0.1, 1) && ok;
@@ -148,7 +125,7 @@ static void bf16_is_as_near_as_torch(void **state)
     bool           ok = true;
     (void)state;
     for (int i = 0; i < TINY_CASES; i++) {
-        struct latent *z = denoise_case(g, i);
+        struct latent *z = tiny_denoise(g, i);
         ok = embeds_near(g, i, 2e-2) && ok;
         ok = latents_near(z, i, 1.2 * tiny_cases[i].torch_bf16) && ok;
         latent_free(z);
@@ -187,9 +164,9 @@ static void order_and_history_change_no_byte(void **state)
         struct engine *g = open_on("auto", (enum engine_precision)p);
         struct latent *first[TINY_CASES];
         for (int i = 0; i < TINY_CASES; i++)
-            first[i] = denoise_case(g, i);
+            first[i] = tiny_denoise(g, i);
         for (int i = TINY_CASES - 1; i >= 0; i--) {
-            struct latent *z = denoise_case(g, i);
+            struct latent *z = tiny_denoise(g, i);
             int            dim[3];
             const float   *a, *b;
             OK(latent_get(first[i], dim, &a, &e));

@@ -14,12 +14,6 @@
 #include "kernels/quant.h"
 #include "tests/engine/tiny.h"
 
-#define OK(call)                                \
-    do {                                        \
-        struct err e = {0};                     \
-        if (call) fail_msg("%s", e.text);       \
-    } while (0)
-
 /* Mean and deviation of a tensor's values. */
 static void look(const struct tensor *t, double *mean, double *deviation)
 {

@@ -12,13 +12,6 @@
 #include "engine/latent.h"
 #include "tests/engine/tiny.h"
 
-#define OK(call)                    \
-    do {                            \
-        struct err e = { 0 };       \
-        if (call)                   \
-            fail_msg("%s", e.text); \
-    } while (0)
-
 enum { TEXT, IMAGE_A, IMAGE_B, VAE, RANKS };
 
 static struct engine *open_part(enum engine_part parts, enum engine_precision precision)

@@ -1,12 +1,25 @@
-/* tiny.h - the 8 cases of golden/tiny-a (cases.json) as a table, and the folder of its model. For tests of the engine. */
+/* tiny.h - the 8 cases of golden/tiny-a (cases.json) as a table, the folder of its model, and what tests of the engine all do. */
 #ifndef TESTS_ENGINE_TINY_H
 #define TESTS_ENGINE_TINY_H
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
+#include <cmocka.h>
+
+#include "base/str.h"
 #include "engine/engine.h"
 #include "engine/noise.h"
+
+#define OK(call)                    \
+    do {                            \
+        struct err e = {0};       \
+        if (call)                   \
+            fail_msg("%s", e.text); \
+    } while (0)
 
 #define TINY_MODEL  TESTS_DIR "/golden/tiny-a/model"
 #define TINY_GOLDEN TESTS_DIR "/golden/tiny-a/golden.safetensors"
@@ -55,6 +68,22 @@ static inline struct gen tiny_gen(int i)
     const struct tiny_case *c = &tiny_cases[i];
     return (struct gen){ .width_px = c->w, .height_px = c->h, .n_steps = c->steps, .guidance = c->guidance, .cfg_norm = c->cfg_norm,
                          .cfg_trunc = c->cfg_trunc, .seed = c->seed, .noise = c->noise, .noise_threads = NOISE_THREADS_H100 };
+}
+
+/* The latents of case i, of a whole engine. */
+static inline struct latent *tiny_denoise(struct engine *g, int i)
+{
+    char           text[1024];
+    struct gen     gen = tiny_gen(i);
+    struct embed  *pos = NULL, *neg = NULL;
+    struct latent *z = NULL;
+
+    OK(engine_encode(g, str_of(tiny_prompt(i, text)), &pos, &e));
+    if (gen.guidance > 0) OK(engine_encode(g, str_of(tiny_cases[i].negative ? tiny_cases[i].negative : ""), &neg, &e));
+    OK(engine_denoise(g, pos, neg, &gen, NULL, &z, &e));
+    embed_free(pos);
+    embed_free(neg);
+    return z;
 }
 
 #endif
