@@ -25,7 +25,7 @@ export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 # shellcheck disable=SC2086
-if ! { $as_root apt-get update -q && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing; } >"$log" 2>&1; then
+if ! { $as_root apt-get update -q -o Acquire::Retries=3 && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120 --no-install-recommends $missing; } >"$log" 2>&1; then
     tail -n 20 "$log" >&2
     echo "deps.sh: apt-get could not install the packages above" >&2
     exit 1

@@ -19,7 +19,7 @@ check "a job is made and collected" zfarm batch "$T/prompts.txt" -o "$T/first" "
 echo "$T/first" >> "$T/whole"
 check "a job of 50 minutes waits" zfarm batch "$T/prompts.txt" -o "$T/waits" "${options[@]}" --model nobody-has-it --deadline 3000 --detach --broker "$EP"
 for ((k = 1; k <= n_clients; k++)); do client $k & pids+=($!); done
-until_true 60 whole_more_than 1 || die "no batch ends"
+until_true 120 whole_more_than 1 || die "no batch ends"
 
 now=0 done_steps=0
 while [ $done_steps -lt "$steps" ]; do
@@ -27,9 +27,10 @@ while [ $done_steps -lt "$steps" ]; do
     if [ $now = 0 ]; then now=$((RANDOM % 2 ? 3600 : -3600)); else now=0; fi
     echo $now > "$T/step.new" && mv "$T/step.new" "$T/step"
     done_steps=$((done_steps + 1))
+    noticed() { [ "$(heard clock_set)" -ge $done_steps ]; } # on and back within one look would be no step at all
+    until_true 60 noticed || die "step $done_steps was not noticed"
 done
-noticed() { [ "$(heard clock_set)" = "$steps" ]; }
-until_true 20 noticed || die "$(heard clock_set) of $steps steps were noticed"
+check "each step was noticed, once" test "$(heard clock_set)" = "$steps"
 before=$(whole)
 until_true 120 whole_more_than $((before + 1)) || die "no batch ends after the last step"
 [ "$(job_field 2 queued)" = $images ] || die "the job that waits: $(zfarm jobs --broker "$EP" --json | grep '^{"job":2,')"
@@ -38,6 +39,7 @@ check "what was collected is still there" zfarm gather 1 -o "$T/again" --broker 
 check "with the same bytes" same_images "$T/calm" "$T/again"
 check "the waiting job is canceled" zfarm cancel 2 --broker "$EP"
 oracle
-[ "$(($(heard worker_gone) + $(heard budget_passed) + $(heard lease_unknown) + $(heard stalled)))" = 0 ] || die "a lease or a worker was given up: $(grep -E 'event=(worker_gone|budget_passed|lease_unknown|stalled)' "$T/broker.log" | head -n 3)"
+given_up='event=(worker_gone|budget_passed|lease_unknown|stalled gap_ms=[0-9]{7,})' # a machine that really stood still for seconds may say so
+! grep -E "$given_up" "$T/broker.log" > "$T/given_up" || die "a lease or a worker was given up: $(head -n 3 "$T/given_up")"
 [ "$(awk '{ n += $5 - 1 } END { print n }' "$T/rows")" -le "$(heard hedged)" ] || die "images that were leased more than once: $(awk '$5 != 1' "$T/rows" | head -n 3)"
 echo "steps $steps  batches $(whole) ($(wc -l < "$T/rows") images, each leased once, $(heard hedged) hedged)  workers given up 0  expired 0  lost 0  committed twice 0"

@@ -62,11 +62,11 @@ clients_over() {
 oracle() {
     local n rows
     touch "$T/end.clients"
-    until_true "${PATIENCE_S:-180}" clients_over || { cat "$T/wrong"; die "the clients' last batches do not end"; }
+    until_true "${PATIENCE_S:-180}" clients_over || die "the clients' last batches do not end; $(head -n 3 "$T/wrong")"
     check "the broker ends in order" kill -TERM "$BROKER"
-    until_true 60 gone "$BROKER" || die "the broker does not end within 60 s"
+    until_true 120 gone "$BROKER" || die "the broker does not end within 120 s"
     look stopped
-    [ -s "$T/wrong" ] && { cat "$T/wrong"; die "what must not be"; }
+    [ -s "$T/wrong" ] && { cat "$T/wrong"; die "what must not be: $(head -n 3 "$T/wrong")"; }
     n=$(whole) rows=$(wc -l < "$T/rows")
     check "all $n batches of $images ended whole and equal to the calm run, without help" test "$n" -gt 0
     check "every image is committed once: $rows rows" test "$rows" = $((n * images))

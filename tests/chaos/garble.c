@@ -372,6 +372,7 @@ int main(int argc, char **argv)
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
+    side_deadline();
     tmp_open(&tmp);
     snprintf(data, sizeof data, "%.250s/data", tmp.dir);
     keys_make();

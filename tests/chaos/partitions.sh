@@ -20,14 +20,10 @@ lengths=("$@"); [ ${#lengths[@]} -gt 0 ] || lengths=(5 20)
 n_hands=3
 ends="1 2 3 4 5" # the far ends of the cables: workers 1 2 3, clients 4 5
 
-net_down() {
-    local rc=$? p
-    for p in "${pids[@]:-}"; do [ -n "$p" ] && kill -9 "$p"; done 2> /dev/null
+on_cleanup() {
     for k in b $ends; do ip netns del "zf$$n$k"; done 2> /dev/null
-    (exit $rc)
-    cleanup
 }
-trap net_down EXIT
+on_cleanup # of one that was killed, with our number
 
 cable() { # K LOSS_UP LOSS_DOWN DELAY JITTER KBIT: up is towards the broker
     local k=$1; shift
@@ -44,7 +40,7 @@ for k in $ends; do
     cable "$k" 0 0 0 0 0
     badlink "zf$$x$k" "zf$$y$k" "$T/cable$k" >> "$T/badlink.log" 2>&1 &
     pids+=($!)
-    until_true 10 there "zf$$y$k" || die "cable $k"
+    until_true 60 there "zf$$y$k" || die "cable $k"
     ip netns add "zf$$n$k" && ip link set "zf$$x$k" netns "zf$$n$k" && ip link set "zf$$y$k" netns "zf$$nb" || die "cable $k"
     ip -n "zf$$n$k" addr add "10.77.$k.2/30" dev "zf$$x$k" && ip -n "zf$$n$k" link set "zf$$x$k" up || die "the far end of cable $k"
     ip -n "zf$$nb" addr add "10.77.$k.1/30" dev "zf$$y$k" && ip -n "zf$$nb" link set "zf$$y$k" up || die "the near end of cable $k"
@@ -64,12 +60,12 @@ for ((k = 1; k <= n_clients; k++)); do
     client_options=(--broker "tcp://10.77.$((n_hands + k)).1:7777" --key "$K/alice.key")
     client $k ip netns exec "zf$$n$((n_hands + k))" & pids+=($!)
 done
-until_true 60 whole_more_than 0 || die "no batch ends on a good network"
+until_true 120 whole_more_than 0 || die "no batch ends on a good network"
 look
 
 lost() { [ "$(grep 'event=worker_gone' "$T/broker.log" | grep -c "worker=\"\?hand$1\"\?")" -gt "$2" ]; }
 n_lost() { grep 'event=worker_gone' "$T/broker.log" | grep -c "worker=\"\?hand$1\"\?"; }
-all_back() { until_true 60 workers_are $n_hands || die "not all workers are back 60 s after the network healed"; }
+all_back() { until_true 120 workers_are $n_hands || die "not all workers are back 120 s after the network healed"; }
 
 short_round() {
     local began=$SECONDS before
@@ -79,10 +75,10 @@ short_round() {
     downs 5
     sleep 5
     heal 2; heal 5
-    until_true 60 lost 1 0 || die "the broker does not notice that worker 1 is silent"
+    until_true 120 lost 1 0 || die "the broker does not notice that worker 1 is silent"
     ok "worker 1, not heard any more, is given up after $((SECONDS - began)) s"
     before=$(whole)
-    until_true 60 whole_more_than $((before + n_clients)) || die "without worker 1 no batch ends"
+    until_true 120 whole_more_than $((before + n_clients)) || die "without worker 1 no batch ends"
     ok "the others make what it held; worker 2, away for 5 s, was given up $(n_lost 2) times"
     heal 1; heal 3
     began=$SECONDS

@@ -21,17 +21,18 @@ wait_workers "$n_hands"
 for ((r = 1; r <= rounds; r++)); do
     at=$((1 + RANDOM % good)) # its place in the job
     { head -n $((at - 1)) "$T/good.jsonl"; line 0 $poison poison; tail -n +$at "$T/good.jsonl"; } > "$T/mixed.jsonl"
-    zfarm batch "$T/mixed.jsonl" -o "$T/out" "${options[@]}" --broker "$EP" --timeout 60 > "$T/client.log" 2>&1 && die "a job with a task that nobody can make ended well"
+    zfarm batch "$T/mixed.jsonl" -o "$T/out" "${options[@]}" --broker "$EP" --timeout 120 > "$T/client.log" 2>&1 && die "a job with a task that nobody can make ended well"
+    [ "$(n_png "$T/out")" = "$good" ] || die "of $good good images $(n_png "$T/out") are there; the client said $(tail -n 2 "$T/client.log")"
     check "round $r: the good images of the job, the bad one was number $at, are the calm run's" same_images "$T/calm" "$T/out"
     zfarm dead --broker "$EP" > "$T/dead.txt" || die "zfarm dead"
     check "round $r: the client is told why the other is not there" grep -qE 'signal|SIGSEGV|Segmentation' "$T/client.log"
     check "round $r: and it is among the failed images" grep -q . "$T/dead.txt"
     rm -rf "$T/out"
 done
-until_true 60 workers_are "$n_hands" || die "not all workers are there in the end"
+until_true 120 workers_are "$n_hands" || die "not all workers are there in the end"
 ok "all $n_hands workers are there"
 kill -TERM $BROKER
-until_true 60 gone $BROKER || die "the broker does not end within 60 s"
+until_true 120 gone $BROKER || die "the broker does not end within 120 s"
 journal_rows "$T/data/journal.db" 4 > "$T/failed" && journal_rows "$T/data/journal.db" 3 > "$T/done" || die "the journal cannot be read"
 check "one task in each job is FAILED" test "$(wc -l < "$T/failed")" = "$rounds"
 check "after exactly three crashes: $(awk '{ print $6 }' "$T/failed" | sort | uniq -c | tr -s ' ' | tr '\n' ' ')" test "$(awk '$6 == 3' "$T/failed" | wc -l)" = "$rounds"

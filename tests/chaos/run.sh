@@ -56,7 +56,7 @@ keep() {
         "$@" >> "$T/$name.log" 2>&1 &
         started=$!
         echo $started > "$T/$name.pid.new" && mv "$T/$name.pid.new" "$T/$name.pid"
-        [ "$name" = broker ] && zfarm resume --broker "$EP" --timeout 20 > /dev/null 2>&1 & # a third death within 5 minutes pauses the farm
+        [ "$name" = broker ] && zfarm resume --broker "$EP" --timeout 120 > /dev/null 2>&1 & # a third death within 5 minutes pauses the farm
         wait $started
         echo "$?" >> "$T/$name.ends"
         [ "$name" = broker ] && [ -n "${POWERLOSS:-}" ] && power_cut
@@ -73,14 +73,14 @@ client() {
         rm -f "$T/client$1.last"; echo "$out" > "$T/client$1.out"
         while :; do
             resume=(); [ -e "$out/.zfarm-batch" ] && resume=(--resume)
-            zfarm batch "$T/prompts.txt" -o "$out" "${options[@]}" "${resume[@]}" --broker "$EP" --timeout 60 > "$T/client$1.last" 2>&1 &
+            zfarm batch "$T/prompts.txt" -o "$out" "${options[@]}" "${resume[@]}" --broker "$EP" --timeout 120 > "$T/client$1.last" 2>&1 &
             echo $! > "$T/client$1.pid.new" && mv "$T/client$1.pid.new" "$T/client$1.pid"
             wait $!; rc=$?
             [ $rc = 0 ] && break
             [ $rc = 137 ] && continue
             job=$(sed -nE 's/.*zfarm requeue ([0-9]+).*/\1/p' "$T/client$1.last" | head -n 1)
             cat "$T/client$1.last" >> "$T/client$1.log"
-            if [ -n "$job" ] && zfarm requeue "$job" --broker "$EP" --timeout 60 >> "$T/client$1.log" 2>&1; then
+            if [ -n "$job" ] && zfarm requeue "$job" --broker "$EP" --timeout 120 >> "$T/client$1.log" 2>&1; then
                 echo "$job" >> "$T/requeued"
                 continue
             fi
@@ -92,6 +92,7 @@ client() {
         echo "$out" >> "$T/whole"
         rm -rf "$out"
     done 2> /dev/null
+    touch "$T/over.client$1"
 }
 
 run=()
@@ -115,28 +116,31 @@ victim() { # KIND: a pid
     client) cat "$T/client$((1 + RANDOM % n_clients)).pid" ;;
     esac 2> /dev/null
 }
+ours() { grep -qsF "TMPDIR=$T" "/proc/$1/environ"; } # a number from a file may be somebody else's by now
 
 declare -A killed
 began=$SECONDS
 read -ra order <<< "$kinds"
 for ((done_kills = 0; done_kills < kills; )); do
-    [ -n "${POWERLOSS_LIE:-}" ] && [ -s "$T/wrong" ] && { cat "$T/wrong"; die "a disk that lies is seen"; } # and a broker that does not start is hard to kill
+    [ -n "${POWERLOSS_LIE:-}" ] && grep -qs '^power cut' "$T/wrong" && { cat "$T/wrong"; die "a disk that lies is seen"; } # and a broker that does not start is hard to kill
     kind=${order[$((done_kills % ${#order[@]}))]}
     sleep "$(printf '0.%03d' $((RANDOM % pause_ms)))"
     pid=$(victim "$kind")
-    [ -n "$pid" ] && kill -9 "$pid" 2> /dev/null && killed[$kind]=$((${killed[$kind]:-0} + 1)) && done_kills=$((done_kills + 1))
+    [ -n "$pid" ] && ours "$pid" && kill -9 "$pid" 2> /dev/null && killed[$kind]=$((${killed[$kind]:-0} + 1)) && done_kills=$((done_kills + 1))
     [ $((done_kills % 100)) = 0 ] && [ -n "$pid" ] && echo "  $done_kills kills, $(wc -l < "$T/whole" 2> /dev/null || echo 0) batches, $((SECONDS - began)) s"
 done
 ok "$kills kills in $((SECONDS - began)) s: $(for k in "${!killed[@]}"; do printf '%s %s  ' "$k" "${killed[$k]}"; done)"
 
 touch "$T/end.clients"
-clients_done() { ! pgrep -f "zfarm batch $T/prompts.txt" > /dev/null; }
-quiet() { clients_done && sleep 1 && clients_done; }
-until_true "${PATIENCE_S:-300}" quiet || { cat "$T/wrong"; die "the clients' last batches do not end"; }
+clients_over() {
+    local k
+    for ((k = 1; k <= n_clients; k++)); do [ -e "$T/over.client$k" ] || return 1; done
+}
+until_true "${PATIENCE_S:-300}" clients_over || die "the clients' last batches do not end; $(head -n 3 "$T/wrong" 2> /dev/null)"
 
 # ---- the oracle ----
 touch "$T/wrong" "$T/requeued"
-newest=$(zfarm jobs --broker "$EP" --json --limit 1 --timeout 60 2> "$T/jobs.log" | sed -nE 's/^\{"job":([0-9]+).*/\1/p')
+newest=$(zfarm jobs --broker "$EP" --json --limit 1 --timeout 120 2> "$T/jobs.log" | sed -nE 's/^\{"job":([0-9]+).*/\1/p')
 [ -n "$newest" ] || die "the broker does not answer: $(cat "$T/jobs.log")"
 jobs=0 all_done=0
 for ((k = 1; k <= newest; k++)); do
@@ -148,9 +152,9 @@ whole=$(wc -l < "$T/whole")
 lost=$((whole - all_done))
 touch "$T/end.broker"
 check "the broker ends in order" kill -TERM "$(cat "$T/broker.pid")"
-until_true 60 test -e "$T/over.broker" || die "the broker does not end within 60 s"
+until_true 120 test -e "$T/over.broker" || die "the broker does not end within 120 s"
 commits=$(wc -l < "$T/rows")
-[ -s "$T/wrong" ] && { cat "$T/wrong"; die "clients saw what must not be"; }
+[ -s "$T/wrong" ] && { cat "$T/wrong"; die "clients saw what must not be: $(head -n 3 "$T/wrong")"; }
 check "every batch that a client saw whole is a job that is DONE" test "$lost" = 0
 check "no job was made twice: $jobs jobs for $whole batches" test "$jobs" = "$whole"
 check "every image is committed once: $commits rows" test "$commits" = $((jobs * images))

@@ -8,6 +8,7 @@
 #define TESTS_CHAOS_SIDES_H
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,21 @@ struct side {
 static void side_fail(const char *what, const char *why) __attribute__((noreturn));
 static bool side_gone(void);
 static bool sides_turn(void);
+
+static void side_late(int signo)
+{
+    (void)signo;
+    side_fail("out of time", "it is not over, and ctest would end it without a word");
+}
+
+/* With ZFARM_TEST_S (ctest sets it): fails by then. */
+SIDE_UNUSED static void side_deadline(void)
+{
+    const char *s = getenv("ZFARM_TEST_S");
+
+    signal(SIGALRM, side_late);
+    if (s) alarm((unsigned)strtoul(s, NULL, 10));
+}
 
 /* A broker of its own on data; line receives what it wrote to its ready-fd, "" when it ended first. before: in the child, or NULL. */
 SIDE_UNUSED static pid_t side_broker(char *const argv[], int ready_at, void (*before)(void), char *line, size_t cap)

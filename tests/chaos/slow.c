@@ -362,6 +362,7 @@ int main(int argc, char **argv)
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
+    side_deadline();
     tmp_open(&tmp);
     snprintf(data, sizeof data, "%.250s/data", tmp.dir);
     broker = side_broker(args, 2, NULL, line, sizeof line);

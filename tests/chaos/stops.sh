@@ -19,7 +19,7 @@ for ((k = 1; k <= n_hands; k++)); do
 done
 wait_workers $n_hands
 for ((k = 1; k <= n_clients; k++)); do client $k & pids+=($!); done
-until_true 60 whole_more_than 0 || die "no batch ends"
+until_true 120 whole_more_than 0 || die "no batch ends"
 look
 
 engine_of() { pgrep -P "${hand[$1]}" | head -n 1; }
@@ -28,7 +28,7 @@ late() { cat "$T"/worker*.log | grep -c 'event=result_not_needed'; }
 # or quarantined, as one whose engine had to be started three times within ten minutes should be
 are_back() { [ "$(zfarm workers --broker "$EP" --json | grep -cE '"state":"(ready|busy|quarantined)"')" -ge $n_hands ]; }
 gets_work() { zfarm workers --broker "$EP" --json | grep "\"worker\":\"hand$1\"" | grep -qE '"state":"(ready|busy)"'; }
-all_back() { until_true 60 are_back || die "not all workers are back 60 s after $1 went on"; }
+all_back() { until_true 120 are_back || die "not all workers are back 120 s after $1 went on"; }
 goes_on() { # WHAT: two batches more end
     local before; before=$(whole)
     until_true 240 whole_more_than $((before + 1)) || die "no batch ends after $1 stood still"
@@ -56,9 +56,9 @@ short_round() {
     kill -STOP "${hand[1]}"
     stop_for 4 "$(engine_of 2)"
     stop_for 4 "$(cat "$T/client1.pid")"
-    until_true 60 gone_since 0 || die "the broker does not notice a supervisor that stands still"
+    until_true 120 gone_since 0 || die "the broker does not notice a supervisor that stands still"
     before=$(whole)
-    until_true 60 whole_more_than "$before" || die "without it no batch ends"
+    until_true 120 whole_more_than "$before" || die "without it no batch ends"
     kill -CONT "${hand[1]}"
     all_back "a supervisor"
     goes_on "a supervisor"

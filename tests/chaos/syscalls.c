@@ -17,8 +17,9 @@
 #define CALLS       500
 #define JOBS        10
 #define TASKS       4      /* images of a job: of 40 bytes, 5 and 70 KB and 300 KB: rows, and files that are written at once or as they come */
-#define SILENCE_MS  700    /* in which a broker with a failing disk may not answer: it tries again twice a second */
-#define PATIENCE_MS 30000  /* with a sound one */
+#define SILENCE_MS  700    /* in which a broker whose disk has failed may not answer: it tries again twice a second */
+#define QUIET_MS    5000   /* a worker hears nothing of its results: then EVENTS is asked */
+#define PATIENCE_MS 60000  /* before that, and with a sound disk */
 #define ROOM_BYTES  (56u << 20)
 #define CANCELED    JOBS   /* the job that nobody can make, and that is canceled */
 
@@ -36,10 +37,12 @@ struct round {
     unsigned     n;
     enum way     way;
     bool         power;
-    struct told  told[JOBS + 1];
+    struct told  told[JOBS + 1], *submits; /* whose SUBMIT_OK comes: its worker may be told of results in the same turn */
     size_t       n_refused; /* results of this job */
     bool         stranger;  /* the worker was silent for too long */
     int64_t      said_ms;
+    bool         layered; /* the disk fails, or will */
+    int64_t      heard_ms; /* since then silence counts */
     char        *part; /* of a FETCH by chunks */
     size_t       n_part;
     pid_t        pid;
@@ -131,16 +134,21 @@ static bool broker_over(bool ready, bool wait)
     return true;
 }
 
+/* Nobody to wait for: it ended, or its disk has failed and it says nothing. */
 static bool side_gone(void)
 {
-    return broker_over(true, false);
+    if (broker_over(true, false)) return true;
+    if (!r.layered || !said->n_failed) r.heard_ms = now_ms();
+    return now_ms() - r.heard_ms > SILENCE_MS;
 }
 
 static bool sides_turn(void)
 {
     bool any = side_turn(&client);
 
-    return side_turn(&worker) || any;
+    any |= side_turn(&worker);
+    if (any) r.heard_ms = now_ms();
+    return any;
 }
 
 /* ---- two who speak with it ---- */
@@ -148,7 +156,7 @@ static void work_on(const struct lease *l)
 {
     struct msg m = {.kind = MSG_OFFER, .offer = side_offer(l, image_of(l->task), (l->task & 0xfffff) < 2)};
 
-    side_say(&worker, &m, SILENCE_MS);
+    side_say(&worker, &m, PATIENCE_MS);
 }
 
 static void upload(const struct offer_ok *o)
@@ -159,7 +167,7 @@ static void upload(const struct offer_ok *o)
         struct msg m = {.kind = MSG_CHUNK, .chunk = {.transfer = o->transfer[0], .offset = at, .bytes = str_sub(bytes, at, CHUNK_MAX_BYTES)}};
 
         m.chunk.last = at + m.chunk.bytes.len == bytes.len;
-        side_say(&worker, &m, SILENCE_MS);
+        side_say(&worker, &m, PATIENCE_MS);
     }
 }
 
@@ -187,6 +195,7 @@ static void worker_hears(struct side *s, const struct msg *m)
 static void client_hears(struct side *s, const struct msg *m)
 {
     (void)s;
+    if (m->kind == MSG_SUBMIT_OK && r.submits) r.submits->job = m->submit_ok.job;
     if (m->kind != MSG_CHUNK) return;
     if (m->chunk.offset != r.n_part || r.n_part + m->chunk.bytes.len > 300000) side_fail("a download", "a chunk out of its place");
     memcpy(r.part + r.n_part, m->chunk.bytes.at, m->chunk.bytes.len);
@@ -219,6 +228,7 @@ static bool fetch(uint64_t task, int64_t patience_ms)
     int64_t           stop = now_ms() + patience_ms;
 
     r.n_part = 0;
+    r.heard_ms = now_ms();
     ok = side_ask(&client, &m, MSG_FETCH_OK, patience_ms);
     if (!ok) return false;
     want = image_of(task);
@@ -226,7 +236,7 @@ static bool fetch(uint64_t task, int64_t patience_ms)
         r.n_part = ok->fetch_ok.bytes.len;
         memcpy(r.part, ok->fetch_ok.bytes.at, r.n_part);
     }
-    while (r.n_part < want.len && now_ms() < stop && !broker_over(true, false))
+    while (r.n_part < want.len && now_ms() < stop && !side_gone())
         if (!sides_turn()) usleep(SIDE_NAP_US);
     if (r.n_part < want.len) return false;
     want = image_of(task);
@@ -235,13 +245,19 @@ static bool fetch(uint64_t task, int64_t patience_ms)
 }
 
 /* ---- while the disk fails ---- */
+static const struct msg *ask(struct msg *m, enum msg_kind want)
+{
+    r.heard_ms = now_ms();
+    return side_ask(&client, m, want, PATIENCE_MS);
+}
+
 static bool collect(struct told *t)
 {
     uint64_t   task[2] = {t->job << 20, t->job << 20 | 2}; /* a row and a file */
     struct msg m = {.kind = MSG_COLLECTED, .collected = {.task = task, .n_tasks = 2}};
 
     if (!t->done[0] || !t->done[2]) return true;
-    if (!side_ask(&client, &m, MSG_COLLECTED_OK, SILENCE_MS)) return client.got.kind == MSG_ERROR;
+    if (!ask(&m, MSG_COLLECTED_OK)) return client.got.kind == MSG_ERROR;
     t->collected[0] = t->collected[2] = true;
     return true;
 }
@@ -251,9 +267,9 @@ static bool cancel(struct told *t)
     struct item item;
     struct msg  m = submit_of(CANCELED, &item), c = {.kind = MSG_CANCEL};
 
-    if (!side_ask(&client, &m, MSG_SUBMIT_OK, SILENCE_MS)) return client.got.kind == MSG_ERROR;
+    if (!ask(&m, MSG_SUBMIT_OK)) return client.got.kind == MSG_ERROR;
     c.cancel.job = t->job = client.got.submit_ok.job;
-    t->canceled = side_ask(&client, &c, MSG_CANCEL_OK, SILENCE_MS) != NULL;
+    t->canceled = ask(&c, MSG_CANCEL_OK) != NULL;
     return t->canceled || client.got.kind == MSG_ERROR;
 }
 
@@ -264,19 +280,23 @@ static bool one_job(size_t at)
     struct item  item;
     struct msg   m = submit_of(at, &item), events = {.kind = MSG_EVENTS, .events = {.limit = EVENTS_MAX, .inline_bytes = INLINE_MAX_BYTES}};
     int64_t      heard_ms;
+    bool         submitted;
 
-    if (!side_ask(&client, &m, MSG_SUBMIT_OK, SILENCE_MS)) return client.got.kind == MSG_ERROR;
-    t->job = events.events.job = client.got.submit_ok.job;
+    r.submits = t;
     r.n_refused = 0;
-    for (heard_ms = now_ms(); n_done(t) + r.n_refused < TASKS && now_ms() - heard_ms < SILENCE_MS;) {
+    submitted = ask(&m, MSG_SUBMIT_OK);
+    r.submits = NULL;
+    if (!submitted) return client.got.kind == MSG_ERROR;
+    events.events.job = t->job;
+    for (r.heard_ms = heard_ms = now_ms(); n_done(t) + r.n_refused < TASKS && now_ms() - heard_ms < QUIET_MS && !side_gone();) {
         if (sides_turn()) heard_ms = now_ms();
-        else if (broker_over(true, false)) return false;
         else usleep(SIDE_NAP_US);
     }
-    if (!side_ask(&client, &events, MSG_EVENTS_OK, SILENCE_MS)) return false;
+    if (r.over) return false;
+    if (!ask(&events, MSG_EVENTS_OK)) return false;
     for (size_t i = 0; i < client.got.events_ok.n_events; i++)
         if (client.got.events_ok.event[i].state == TASK_DONE) is_done(client.got.events_ok.event[i].task);
-    if (t->done[1 + 2 * (at % 2)] && !fetch(t->job << 20 | (1 + 2 * (at % 2)), SILENCE_MS) && broker_over(true, false)) return false;
+    if (t->done[1 + 2 * (at % 2)] && !fetch(t->job << 20 | (1 + 2 * (at % 2)), PATIENCE_MS) && broker_over(true, false)) return false;
     if (at == 3 && !cancel(&r.told[CANCELED])) return false;
     return collect(t);
 }
@@ -300,13 +320,14 @@ static void while_it_fails(void)
 {
     bool ready = broker_start(true);
 
+    r.layered = true;
     if (!ready) {
         broker_over(false, true);
         return;
     }
     side_open(&client, endpoint);
     side_open(&worker, endpoint);
-    if (side_hello(&client, SILENCE_MS) && side_hello(&worker, SILENCE_MS))
+    if (side_hello(&client, PATIENCE_MS) && side_hello(&worker, PATIENCE_MS))
         for (size_t at = 0; at < JOBS && one_job(at);) at++;
     if (broker_over(true, false)) return;
     kill(r.pid, SIGKILL);
@@ -407,6 +428,7 @@ static void round_run(void)
     if (mkdir(shadow, 0777)) side_fail("a folder", "it cannot be made");
     snprintf(layers, sizeof layers, "%s/failing.so%s%s%s", bin, r.power ? " " : "", r.power ? bin : "", r.power ? "/powerloss.so" : "");
     while_it_fails();
+    r.layered = false;
     n_ended += r.over;
     if (r.power && access(data, F_OK) == 0) cut_power();
     if (!broker_start(false)) {
@@ -462,6 +484,7 @@ int main(int argc, char **argv)
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
+    side_deadline();
     folders();
     client.hears = client_hears;
     worker.hears = worker_hears;

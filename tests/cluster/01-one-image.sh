@@ -8,7 +8,7 @@ zfarm generate "${words[@]:0:n-2}" --model "$MODEL" --precision f32 -o "$T/cat.p
 ok "zfarm generate made $(stat -c %s "$T/cat.png") bytes"
 check "the picture is diffusers' to 1 of 255" pngdiff "$T/cat.png" "$GOLD/case0.png" 1
 check "the latents are diffusers' to 5e-5" goldencheck "$T/cat.safetensors" "$GOLD/golden.safetensors" latents0 64 64 5e-5
-check "nothing is left behind" until_true 5 no_leftovers
+check "nothing is left behind" until_true 60 no_leftovers
 check "the PNG carries its prompt" grep -aq "a white cat sits on the green mat" "$T/cat.png"
 
 zfarm generate "${words[@]:0:n-2}" --model "$MODEL" --precision f32 -o "$T/again.png" -q 2> "$T/generate.log" || die "zfarm generate, again"
@@ -19,4 +19,4 @@ mkdir "$T/many"
 zfarm generate -p "two cats" -n 3 -s 7 -W 64 -H 64 --steps 2 --model "$MODEL" -o "$T/many" --sheet --json > "$T/events.json" 2> "$T/generate.log" || die "zfarm generate -n 3"
 check "three images and a sheet" test "$(cd "$T/many" && echo *)" = "sheet.png zfarm-7.png zfarm-8.png zfarm-9.png"
 check "--json tells each" test "$(grep -c '"event":"image"' "$T/events.json")" = 3
-check "nothing is left behind" until_true 5 no_leftovers
+check "nothing is left behind" until_true 60 no_leftovers

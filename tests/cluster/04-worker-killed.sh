@@ -3,28 +3,31 @@
 . "$(dirname "$0")/lib.sh" "${1:-}"
 
 prompts 8 > "$T/prompts.txt"
-options=(-W 256 -H 256 --steps 20 -s 5)
+options=(-W 128 -H 128 --steps 6 -s 5) # seeds 5 to 12
 zfarm batch "$T/prompts.txt" -o "$T/calm" "${options[@]}" --model "$MODEL" --threads 2 2> "$T/calm.log" || die "the calm run"
 
+HAND=faulty_worker
+hold 6
 broker_up
 worker_up; first=$WORKER
 wait_workers 1
 zfarm batch "$T/prompts.txt" -o "$T/out" "${options[@]}" --broker "$EP" 2> "$T/batch.log" & batch=$!
 pids+=($batch)
-until_true 20 job_running 1 || die "nothing runs"
+until_true 60 is_held 6 || die "the second image does not begin"
 engine=$(pgrep -P $first | head -1)
 [ -n "$engine" ] || die "the worker has no engine process"
 kill -9 "$engine"
 ok "the engine process is killed in the middle of a task"
-before=$(job_field 1 done)
-check "its worker starts another, and goes on" until_true 30 job_done_at_least 1 $((before + 1))
+hold 9
+check "its worker starts another, and goes on" until_true 120 job_done_at_least 1 3
 check "the worker is the same process" kill -0 $first
 
-until_true 20 job_running 1 || die "nothing runs any more"
+until_true 60 is_held 9 || die "nothing runs any more"
 engine=$(pgrep -P $first | head -1)
 kill -9 $first
 ok "the worker is killed in the middle of a task"
-check "its engine ends with it" until_true 5 gone "$engine"
+check "its engine ends with it" until_true 60 gone "$engine"
+let_go
 worker_up
 wait $batch || die "the batch failed"
 ok "the batch ends well on another worker"

@@ -5,7 +5,7 @@
 # bad CODE WORDS COMMAND...: exits with CODE, and its sentence holds WORDS
 bad() {
     local code=$1 words=$2 rc; shift 2
-    timeout 60 "$@" > "$T/bad.out" 2> "$T/bad.err" < /dev/null
+    timeout 120 "$@" > "$T/bad.out" 2> "$T/bad.err" < /dev/null
     rc=$?
     [ $rc -eq "$code" ] || { cat "$T/bad.out" "$T/bad.err"; die "$(printf '%.100s' "$*") ended with $rc instead of $code"; }
     grep -qF -- "$words" "$T/bad.err" || { cat "$T/bad.err"; die "$(printf '%.100s' "$*") did not say: $words"; }
@@ -91,8 +91,8 @@ bad 1 "zfarm jobs:" zfarm jobs --broker nonsense --timeout 0.5
 bad 2 "but a broker is given" zfarm generate -p cat --broker "$EP" --threads 2
 bad 1 "give a model's name" "${gen[@]}" --broker "$EP"
 broker_up
-until_true 10 zfarm jobs --broker "$EP" || die "the broker does not start"
-bad 1 "$T/data" timeout 10 zfarm-broker --listen "ipc://$T/second" --data "$T/data"
+until_true 60 zfarm jobs --broker "$EP" || die "the broker does not start"
+bad 1 "$T/data" timeout 60 zfarm-broker --listen "ipc://$T/second" --data "$T/data"
 bad 1 "7" zfarm show 7 --broker "$EP"
 bad 1 "is not known" zfarm gather 7 -o "$T/g" --broker "$EP"
 bad 1 "is not known" zfarm watch 7 --broker "$EP"
@@ -100,4 +100,4 @@ bad 1 "$T/nowhere" zfarm-worker --broker "$EP" --model "$T/nowhere"
 
 check "no picture was written" test -z "$(find "$T" -name '*.png' ! -path "$T/foreign/*" ! -path "$T/m/*")"
 check "no temporary file was left" test -z "$(find "$T" -name '.*.tmp')"
-check "nothing is left behind" until_true 5 no_leftovers
+check "nothing is left behind" until_true 60 no_leftovers

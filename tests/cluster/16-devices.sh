@@ -17,13 +17,13 @@ children() { pgrep -P "$WORKER"; }
 before=$(children | head -1)
 kill -9 "$before"
 other() { workers_are 2 && [ "$(children | wc -l)" = 2 ] && ! children | grep -qx "$before"; }
-until_true 60 other || die "the killed worker did not come back"
+until_true 120 other || die "the killed worker did not come back"
 ok "a killed worker comes back"
 zfarm generate -p "again" -o "$T/again.png" -W 64 -H 64 --steps 2 -s 1 --broker "$EP" > /dev/null 2>&1 || die "a picture after it"
 
 # one signal drains all of them
 kill -TERM "$WORKER"
-until_true 60 gone "$WORKER" || die "it does not drain"
+until_true 120 gone "$WORKER" || die "it does not drain"
 wait "$WORKER"
 check "drained: status 0" test $? = 0
 
@@ -34,12 +34,12 @@ kids=$(children)
 engines=$(for k in $kids; do pgrep -P "$k"; done)
 check "two engines" test "$(wc -w <<< "$engines")" = 2
 kill -9 "$WORKER"
-for p in $kids $engines; do until_true 60 gone "$p" || die "process $p outlived the foreman"; done
+for p in $kids $engines; do until_true 120 gone "$p" || die "process $p outlived the foreman"; done
 ok "nothing outlives it"
 
 # an embedded farm of several devices leaves nothing behind
 zfarm generate -p "two devices" --model "$MODEL" --device cpu,cpu -o "$T/two.png" -W 64 -H 64 --steps 2 -s 1 > "$T/two.log" 2>&1 || { cat "$T/two.log"; die "generate --device cpu,cpu"; }
-until_true 30 no_leftovers || die "it left something"
+until_true 60 no_leftovers || die "it left something"
 ok "generate --device cpu,cpu"
 
 # refused CODE WORDS COMMAND...

@@ -6,7 +6,7 @@ SPLIT="--place text=cpu --place image=cpu,cpu --place vae=cpu"
 prompts 12 > "$T/prompts.txt"
 batch() { zfarm batch "$T/prompts.txt" -o "$1" -W 64 -H 64 --steps 4 -s "$2" --broker "$EP"; }
 engine_of() { pgrep -P "$1" | head -1; }
-end() { kill "$1"; until_true 60 gone "$1" || die "a process does not end"; }
+end() { kill "$1"; until_true 120 gone "$1" || die "a process does not end"; }
 
 # the plan, without a broker and without loading
 zfarm-worker --plan --model "$MODEL" $SPLIT > "$T/plan" || die "--plan"
@@ -30,7 +30,7 @@ check "the same bytes" same_images "$T/one" "$T/split"
 zfarm workers --broker "$EP" --json > "$T/workers"
 for parts in text+vae image; do check "rank $parts in --json" grep -q "\"device\":\"cpu\",\"parts\":\"$parts\"" "$T/workers"; done
 loaded() { zfarm workers --broker "$EP" --json | grep -qE '"total_bytes":[1-9]'; }
-until_true 30 loaded || die "the ranks never tell their memory"
+until_true 60 loaded || die "the ranks never tell their memory"
 zfarm workers --broker "$EP" > "$T/workers"
 check "and in the table" test "$(grep -cE '^  rank [012] ' "$T/workers")" = 3
 end "$group"
@@ -49,20 +49,21 @@ check "the same latents" cmp "$T/cfg-one.safetensors" "$T/cfg-split.safetensors"
 end "$group"
 
 # killed in mid-flight, again and again: every image arrives once, with the same bytes
-SLOW_MS=150 faulty_worker --broker "$EP" --model "$MODEL" --threads 1 $SPLIT >> "$T/killed.log" 2>&1 &
+hold 8 # seeds 5 to 16
+faulty_worker --broker "$EP" --model "$MODEL" --threads 1 $SPLIT >> "$T/killed.log" 2>&1 &
 group=$!; pids+=($group)
 wait_workers 1
 batch "$T/killed" 5 > "$T/batch.log" 2>&1 &
 job=$!
 killed=0
-for k in 1 2; do # a third start in ten minutes would put it into quarantine
-    some() { [ "$(n_png "$T/killed")" -ge $((3 * k)) ]; }
-    until_true 60 some || die "the group makes nothing"
-    has_engine() { before=$(engine_of "$group"); [ -n "$before" ]; } # the first kill's successor may only be coming
-    until_true 30 has_engine || die "the group has no engine"
-    kill -9 "$before" 2>/dev/null && killed=$((killed + 1))
-    sleep 1
+for seed in 8 11; do # a third start in ten minutes would put it into quarantine
+    in_mid_flight() { is_held $seed || is_held $((seed + 1)); }
+    until_true 120 in_mid_flight || die "nothing is in the middle of its way"
+    before=$(engine_of "$group")
+    kill -9 "$before" && killed=$((killed + 1))
+    hold 11
 done
+let_go
 wait "$job" || { cat "$T/batch.log"; die "the batch over a killed engine"; }
 check "the engine was killed twice" test "$killed" = 2
 check "all images, each once" test "$(n_png "$T/killed")" = 12
@@ -97,4 +98,4 @@ refused '--place goes without --device' zfarm generate -p x --model "$MODEL" --p
 # an embedded farm with a placement leaves nothing behind
 check "generate --place" zfarm generate -p "a red house" --negative-prompt "rain" -g 4 -W 96 -H 48 --steps 3 -s 9 --model "$MODEL" $SPLIT -o "$T/own.png"
 check "the same picture" cmp "$T/cfg-one.png" "$T/own.png"
-until_true 30 no_leftovers || die "it left something"
+until_true 60 no_leftovers || die "it left something"

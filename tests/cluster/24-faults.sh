@@ -55,11 +55,11 @@ done
 paint $always "$T/never.png" $((size / 2)) > "$T/never.log" 2>&1 & painter=$!
 pids+=($painter)
 is_barred() { zfarm workers --broker "$EP" > "$T/barred.txt" && grep -q '^hand .*quarantined' "$T/barred.txt"; }
-until_true 60 is_barred || die "three engines fell, and the worker is not quarantined"
+until_true 120 is_barred || die "three engines fell, and the worker is not quarantined"
 check "quarantined: says why, and the way out" grep -qE 'started 3 times within 10 minutes: gets nothing for [0-9]+ s, or until zfarm drain --undo' "$T/barred.txt"
 zfarm drain hand --undo --broker "$EP" > "$T/mended.txt" || die "drain --undo"
 check "who mended it is told what that changed" grep -q 'its quarantine is over' "$T/mended.txt"
-until_true 60 gone $painter || die "an image that breaks every engine does not end"
+until_true 120 gone $painter || die "an image that breaks every engine does not end"
 wait $painter && die "an image that breaks every engine was made"
 check "an image that breaks every engine: its last words" grep -q "$broken" "$T/never.log"
 zfarm dead --broker "$EP" > "$T/dead.txt" || die "zfarm dead"

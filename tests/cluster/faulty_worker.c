@@ -5,7 +5,9 @@
  * The seed of a task names its fault, which happens once: DIR/<seed> says that it has. 66601: a kernel reads where nothing is (a sticky error of
  * the device); 66602: the engine hangs; 66603: a weight becomes NaN; 66604: all memory of the GPU is taken by another; 66605: as 66601, every time;
  * 66606: the engine's process dies of SIGSEGV, every time. SLOW_MS=N: every task takes so much longer, asleep: leases that live long cost no CPU.
- * PATIENCE_MS=N: what the watchdog gives a stage that nobody has measured. */
+ * PATIENCE_MS=N: what the watchdog gives a stage that nobody has measured.
+ * HOLD=FILE: while FILE holds a number, a task of that seed or a later one stands still after its first step (FILE.SEED says that it does), alive and
+ * listening for a cancel: so a scenario does what it does in the middle of a task, however fast or slow the machine is. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -60,6 +62,56 @@ static void poison(struct engine *g, char old[65536], bool back)
     dev_put(g->d, b, back ? old : ones, bytes, NULL);
 }
 
+/* ---- tasks that are held ---- */
+struct held_task {
+    const struct gen_hooks *hooks;
+    uint64_t                seed;
+    bool                    said;
+};
+
+static bool is_held(uint64_t seed)
+{
+    FILE              *f = fopen(getenv("HOLD"), "r");
+    unsigned long long from;
+    bool               held = f && fscanf(f, "%llu", &from) == 1 && seed >= from;
+
+    if (f) fclose(f);
+    return held;
+}
+
+static void say_held(struct held_task *s)
+{
+    char path[512];
+    int  fd;
+
+    snprintf(path, sizeof path, "%s.%llu", getenv("HOLD"), (unsigned long long)s->seed);
+    fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd >= 0) close(fd);
+    s->said = true;
+}
+
+static int on_step(void *ctx, int done, int n_steps)
+{
+    struct held_task *s = ctx;
+    int          rc = s->hooks->on_step(s->hooks->ctx, done, n_steps);
+
+    while (rc == 0 && done == 1 && is_held(s->seed)) {
+        if (!s->said) say_held(s);
+        usleep(20000);
+        rc = s->hooks->on_step(s->hooks->ctx, done, n_steps); /* to the watchdog it moves */
+    }
+    return rc;
+}
+
+static int denoise(struct engine *g, const struct embed *pos, const struct embed *neg, const struct gen *gen, const struct gen_hooks *h, struct latent **out,
+                   struct err *e)
+{
+    struct held_task      held = {.hooks = h, .seed = gen->seed};
+    struct gen_hooks hooks = {&held, on_step};
+
+    return __real_engine_denoise(g, pos, neg, gen, getenv("HOLD") && h && h->on_step ? &hooks : h, out, e);
+}
+
 int __wrap_engine_denoise(struct engine *g, const struct embed *pos, const struct embed *neg, const struct gen *gen, const struct gen_hooks *h,
                           struct latent **out, struct err *e)
 {
@@ -69,7 +121,7 @@ int __wrap_engine_denoise(struct engine *g, const struct embed *pos, const struc
     int           n = 0, rc;
 
     if (getenv("SLOW_MS")) usleep((useconds_t)strtoul(getenv("SLOW_MS"), NULL, 10) * 1000);
-    if (!first(gen->seed)) return __real_engine_denoise(g, pos, neg, gen, h, out, e);
+    if (!first(gen->seed)) return denoise(g, pos, neg, gen, h, out, e);
     if (gen->seed == BAD_ADDRESS || gen->seed == ALWAYS_BAD) bad_address(g->d);
     if (gen->seed == CRASH) {
         signal(SIGSEGV, SIG_DFL); /* a sanitizer would make an exit of it */

@@ -21,7 +21,7 @@ tcp_broker_up() {
     zfarm-broker --listen 'tcp://127.0.0.1:*' --listen "$EP" --data "$T/data" --log-level debug --ready-fd 9 "$@" 9> "$T/ready" >> "$T/broker.log" 2>&1 &
     BROKER=$!
     pids+=($BROKER)
-    until_true 20 test -s "$T/ready" || die "the broker did not start"
+    until_true 60 test -s "$T/ready" || die "the broker did not start"
     TCP=$(cat "$T/ready")
     PORT=${TCP##*:}
 }
@@ -31,7 +31,7 @@ rss_kib() { awk '/^VmRSS/ { print $2 }' "/proc/$1/status"; }
 # refuses SENTENCE WORDS COMMAND...: the command fails, soon, and its sentence holds WORDS
 refuses() {
     local what=$1 words=$2; shift 2
-    if timeout 40 "$@" > "$T/refused.log" 2>&1; then cat "$T/refused.log"; die "$what: it was let in"; fi
+    if timeout 120 "$@" > "$T/refused.log" 2>&1; then cat "$T/refused.log"; die "$what: it was let in"; fi
     grep -qF -- "$words" "$T/refused.log" || { cat "$T/refused.log"; die "$what: the sentence does not say \"$words\""; }
     ok "$what"
 }

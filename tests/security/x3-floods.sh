@@ -13,9 +13,9 @@ flood() { # NAME CLIENT-OPTIONS...: with the broker that is up
     rss0=$(rss_kib "$BROKER")
     [ "$name" = keys ] || check "$name: frames over the limit are dropped by their header" "$BIN/hostile" oversize 127.0.0.1 "$PORT"
     for kind in half slow; do
-        "$BIN/hostile" $kind 127.0.0.1 "$PORT" $n 8 > "$T/$kind.log" &
+        "$BIN/hostile" $kind 127.0.0.1 "$PORT" $n 600 > "$T/$kind.log" &
         pids+=($!)
-        until_true 60 grep -q open "$T/$kind.log" || die "$name, $kind: the flood did not begin"
+        until_true 120 grep -q open "$T/$kind.log" || die "$name, $kind: the flood did not begin"
         for _ in 1 2 3 4; do
             began=$(date +%s%N)
             zfarm jobs --broker "$TCP" "$@" > /dev/null || die "$name, $kind: a client is not served meanwhile"
@@ -26,14 +26,15 @@ flood() { # NAME CLIENT-OPTIONS...: with the broker that is up
         rss=$(rss_kib "$BROKER")
         [ $((rss - rss0)) -le $more_kib ] || die "$name, $kind: $((rss - rss0)) KiB more memory"
         ok "$name, $kind: $(cat "$T/$kind.log"), $((rss - rss0)) KiB more memory, a client is served in $worst_ms ms at worst"
-        wait "${pids[-1]}" 2>/dev/null
+        kill "${pids[-1]}"
+        wait "${pids[-1]}" 2>/dev/null || true
     done
 }
 
 tcp_broker_up
 flood plain
 kill "$BROKER"
-until_true 20 gone "$BROKER" || die "the broker does not end"
+until_true 60 gone "$BROKER" || die "the broker does not end"
 keys_up
 tcp_broker_up --keys "$K"
 check "keys: a command of 8 GiB before the handshake is dropped" "$BIN/hostile" oversize 127.0.0.1 "$PORT"

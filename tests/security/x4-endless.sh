@@ -23,7 +23,7 @@ endless() {
     [ $peak -le $((limit * 1024)) ] || die "$name: the broker took $peak KiB"
     ok "$name: $(cat "$T/more.log"); the broker took $((peak / 1024)) MiB at most, and $(gone "$BROKER" && echo died || echo lives)"
     gone "$BROKER" || kill -9 "$BROKER"
-    until_true 10 gone "$BROKER"
+    until_true 60 gone "$BROKER" || die "the broker does not end"
     began=$(date +%s%N)
     tcp_broker_up --memory-max $limit "${options[@]}"
     [ "$(job_field 1 queued)" = 20 ] || die "$name: the job is not whole: $(zfarm jobs --broker "$EP" --json)"
@@ -31,14 +31,14 @@ endless() {
     [ "$FULL" = 1 ] && [ $ms -gt 2000 ] && die "$name: it took $ms ms"
     ok "$name: back, and asked for its 20 images, in $ms ms"
     kill "$BROKER"
-    until_true 20 gone "$BROKER" || die "the broker does not end"
+    until_true 60 gone "$BROKER" || die "the broker does not end"
 }
 
 tcp_broker_up
 prompts 20 > "$T/p.txt"
 check "20 images are acknowledged" zfarm batch "$T/p.txt" -o "$T/out" -W 64 -H 64 -s 1 --detach --broker "$TCP"
 kill "$BROKER"
-until_true 20 gone "$BROKER" || die "the broker does not end"
+until_true 60 gone "$BROKER" || die "the broker does not end"
 endless "no keys" -- "$BIN/hostile" more
 keys_up
 endless "a good key" --keys "$K" -- "$BIN/keyed" more "$K/alice.key"

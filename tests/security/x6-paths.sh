@@ -25,7 +25,7 @@ zfarm batch "$T/row.jsonl" -o "$T/out" --model "$MODEL" -s 1 > "$T/batch.log" 2>
 ok "percent signs are a name like others, and a link is replaced, not followed"
 
 for name in '../gpu' '/etc/x' 'a/b' '.x' '%2e%2e%2f' "$long" server ''; do
-    zfarm-keys init "$T/k${#pids[@]}" > /dev/null 2>&1
+    zfarm-keys init "$T/k0" > /dev/null 2>&1
     refuses "an account named ${name:0:20}" "account" zfarm-keys --dir "$T/k0" add "$name" --role client
 done
 refuses "a model's name with a control byte" "control byte" zfarm-worker --broker "$EP" --model "$(printf 'a\001b')=$MODEL"
