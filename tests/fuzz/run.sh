@@ -44,7 +44,7 @@ for f in "$@"; do
 done
 printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} sh -c '
     log={}; log='"$build"'/$log.log
-    if '"$build"'/bin/{} -max_total_time='"$seconds"' -max_len=4096 -timeout=20 -rss_limit_mb=3000 -print_final_stats=1 '"$build"'/corpus/{} >$log 2>&1; then
+    if '"$build"'/bin/{} -max_total_time='"$seconds"' -max_len=4096 -timeout=60 -rss_limit_mb=3000 -print_final_stats=1 '"$build"'/corpus/{} >$log 2>&1; then
         echo "{}: $(sed -n "s/^stat::number_of_executed_units: *//p" $log) executions, no finding"
     else
         tail -n 60 $log
