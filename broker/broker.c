@@ -375,7 +375,7 @@ static void on_tick(void *ctx, int64_t now)
     if (gap > STALL_MS) { /* stopped, or a disk hung: what the workers said meanwhile is still in the sockets */
         b->stats.stalls_forgiven++;
         log_warn("stalled", "gap_ms=%" PRId64, gap);
-        roster_forgive(&b->roster, gap);
+        roster_forgive(&b->roster, gap, now);
         b->grace_until_ms += gap;
     }
     b->tick_ms = now;

@@ -381,18 +381,23 @@ bool grant_progress(struct grant *l, const struct progress *p, int64_t now_ms)
     return true;
 }
 
-void roster_forgive(struct roster *r, int64_t gap_ms)
+static int64_t later(int64_t at_ms, int64_t by_ms, int64_t most_ms)
+{
+    return at_ms + by_ms < most_ms ? at_ms + by_ms : most_ms;
+}
+
+void roster_forgive(struct roster *r, int64_t gap_ms, int64_t now_ms)
 {
     struct worker *w;
     struct grant  *l;
 
     DL_FOREACH(r->worker, w)
     {
-        w->seen_ms += gap_ms;
+        w->seen_ms = later(w->seen_ms, gap_ms, now_ms);
         DL_FOREACH(w->grant, l)
         {
-            l->deadline_ms += gap_ms;
-            l->reported_ms += gap_ms;
+            l->deadline_ms = later(l->deadline_ms, gap_ms, now_ms + LEASE_BUDGET_MS);
+            l->reported_ms = later(l->reported_ms, gap_ms, now_ms);
         }
     }
 }

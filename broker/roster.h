@@ -116,7 +116,7 @@ void          grant_revoke(struct grant *l); /* parts it from its task; the slot
 void          grant_free(struct roster *r, struct grant *l); /* parts it from its task and its worker */
 /* Progress told by a beat: true when it moved. Extends the deadline when it did. */
 bool          grant_progress(struct grant *l, const struct progress *p, int64_t now_ms);
-/* The loop stood still for gap_ms: everybody gets that much longer. */
-void          roster_forgive(struct roster *r, int64_t gap_ms);
+/* The loop stood still for gap_ms until now_ms: everybody gets that much longer, but nobody was heard in the future: some were, since it goes on. */
+void          roster_forgive(struct roster *r, int64_t gap_ms, int64_t now_ms);
 
 #endif

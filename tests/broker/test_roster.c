@@ -16,7 +16,10 @@ static void test_silence(void **state)
     assert_string_equal(worker_state(w, 1000 + WORKER_SUSPECT_MS), "suspect");
     assert_null(roster_lost(&p.roster, 1000 + WORKER_LOST_MS - 1));
     assert_ptr_equal(roster_lost(&p.roster, 1000 + WORKER_LOST_MS), w);
-    roster_forgive(&p.roster, 60000); /* the broker slept, not the worker */
+    for (int i = 0; i < 2; i++) { /* the broker slept, not the worker; and when it had spoken before that is known, it was not heard in the future */
+        roster_forgive(&p.roster, 60000, 61000);
+        assert_int_equal(w->seen_ms, 61000);
+    }
     assert_null(roster_lost(&p.roster, 61000 + WORKER_LOST_MS - 1));
     assert_ptr_equal(roster_lost(&p.roster, 61000 + WORKER_LOST_MS), w);
     w->capacity = 0;
