@@ -50,13 +50,14 @@ static int idle(struct client *c, struct err *e)
     return c->o.idle ? c->o.idle(c->o.ctx, e) : 0;
 }
 
-/* Who stood still himself (Ctrl-Z, a closed lid) has not waited meanwhile. */
-static void tick(struct client *c)
+/* Who stood still himself (Ctrl-Z, a closed lid) has not waited meanwhile. For how long it stood; 0: it did not. */
+static int64_t tick(struct client *c)
 {
-    int64_t now = now_ms();
+    int64_t now = now_ms(), stood = c->tick_ms && now - c->tick_ms > STOOD_STILL_MS ? now - c->tick_ms : 0;
 
-    if (c->tick_ms && now - c->tick_ms > STOOD_STILL_MS) c->woke_ms = now;
+    if (stood) c->woke_ms = now;
     c->tick_ms = now;
+    return stood;
 }
 
 static void heard(struct client *c)
@@ -90,15 +91,14 @@ static int silent(struct client *c, int64_t since_ms, struct err *e)
                    (double)limit / 1000.0);
 }
 
-/* One message within until_ms. 0; ERR_BUSY: the time is over; else the reason. A malformed message is skipped. */
+/* One message within until_ms, later by as long as we stood still. 0; ERR_BUSY: the time is over; else the reason. A malformed message is skipped. */
 static int take(struct client *c, int64_t until_ms, struct msg *m, struct err *e)
 {
     for (;;) {
         struct err bad = {0};
-        int64_t    left = until_ms - now_ms();
+        int64_t    left = (until_ms += tick(c)) - now_ms();
         int        rc;
 
-        tick(c);
         arena_reset(&c->arena, 0);
         rc = peer_recv(c->peer, &c->arena, NULL, m, &bad);
         if (rc == 0) return 0;
@@ -114,7 +114,7 @@ static int take(struct client *c, int64_t until_ms, struct msg *m, struct err *e
     }
 }
 
-/* Sends within until_ms; ERR_BUSY when the broker is not there to take it. */
+/* Sends within until_ms, later by as long as we stood still; ERR_BUSY when the broker is not there to take it. */
 static int put(struct client *c, const struct msg *m, int64_t until_ms, struct err *e)
 {
     for (;;) {
@@ -123,6 +123,7 @@ static int put(struct client *c, const struct msg *m, int64_t until_ms, struct e
         if (rc != ERR_BUSY && rc != ERR_NOTFOUND) return rc;
         rc = idle(c, e);
         if (rc) return rc;
+        until_ms += tick(c);
         if (now_ms() >= until_ms) return ERR_BUSY;
         sleep_ms(20);
     }
@@ -177,8 +178,10 @@ static int meet(struct client *c, struct err *e)
 {
     for (;;) {
         int64_t now = now_ms(), until = now + (c->met ? ANSWER_MS : c->o.timeout_ms);
-        int     rc = greet(c, until, e);
+        int     rc;
 
+        tick(c);
+        rc = greet(c, until, e);
         if (rc != ERR_BUSY) return rc;
         rc = silent(c, now, e);
         if (rc) return rc;
@@ -251,6 +254,7 @@ static int call(struct client *c, struct msg *ask, enum msg_kind want, int64_t w
         int64_t start = now_ms(), until = start + wait_ms + ANSWER_MS;
         int     rc;
 
+        tick(c);
         ask->correlation = ++c->correlation;
         rc = put(c, ask, until, e);
         while (rc == 0) {

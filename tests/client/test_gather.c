@@ -22,7 +22,7 @@ struct rig {
 static int set_up(void **state)
 {
     struct rig        *s = calloc(1, sizeof *s);
-    struct client_opts o = {0};
+    struct client_opts o = {.timeout_ms = 60000};
 
     if (!s || file_temp_folder("zfarm-test", s->dir, sizeof s->dir, NULL) || fake_open(&s->f, s->dir)) return -1;
     s->f.n_tasks = 5;
