@@ -2,7 +2,9 @@
  *
  *   start_worker(f, "turbo"); welcome(f, NULL, 0); lease(f, 1, "a cat", 4, false); m = expect(f, MSG_OFFER);
  *
- * Believes: what must come comes within WAIT_MS however busy the machine is; beats are answered while anything else is waited for. */
+ * Believes: what must come comes within WAIT_MS however busy the machine is; beats are answered while anything else is waited for. What must still be
+ * under way when something else happens does not end by itself, however fast the machine: its prompt is "held" (it does not come to its last step) or
+ * "kept" (its picture is not written), until let_go(f, "held"). */
 #ifndef TESTS_WORKER_FAKE_BROKER_H
 #define TESTS_WORKER_FAKE_BROKER_H
 
@@ -14,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -22,8 +25,10 @@
 #include "proto/peer.h"
 #include "worker/worker.h"
 
-#define BEAT_TEST_MS 1000  /* three missed begin a new session: a busy machine must not look like a broker that is gone */
-#define WAIT_MS      30000 /* for what must come; what comes sooner is not waited for */
+#define BEAT_TEST_MS 2000   /* three missed begin a new session: a busy machine must not look like a broker that is gone */
+#define WAIT_MS      60000  /* for what must come; what comes sooner is not waited for */
+#define DRAIN_MS     600000 /* longer than any guess of how long a task still takes, for a guess is as wrong as a stalled machine makes it */
+#define HOLD_ENV     "ZFARM_TEST_HOLD" /* the folder where a file "held" or "kept" holds the pictures of that prompt */
 
 extern char **environ;
 
@@ -43,12 +48,42 @@ struct fake { /* the broker */
     size_t        n_ranks;
 };
 
+/* In the engine: does the test still hold pictures of this prompt? */
+static bool is_held(const char *prompt)
+{
+    const char *folder = getenv(HOLD_ENV);
+    char        path[128];
+
+    snprintf(path, sizeof path, "%.64s/%.32s", folder ? folder : "", prompt);
+    return folder && access(path, F_OK) == 0;
+}
+
+static void let_go(struct fake *f, const char *prompt)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "%s/%s", f->folder, prompt);
+    unlink(path);
+}
+
+static void hold(struct fake *f, const char *prompt)
+{
+    char  path[128];
+    FILE *file;
+
+    snprintf(path, sizeof path, "%s/%s", f->folder, prompt);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+}
+
 static int run_worker(char **argv)
 {
     struct worker_conf c;
     struct err         e = {0};
     int                rc;
 
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nothing behind */
     worker_conf_init(&c);
     c.broker = argv[2];
     snprintf(c.name, sizeof c.name, "test");
@@ -105,7 +140,11 @@ static int setup(void **state)
     snprintf(f->endpoint, sizeof f->endpoint, "ipc://%s/s", f->folder);
     arena_init(&f->arena, "fake", 8 * MSG_ARENA_BYTES);
     listen_again(f);
-    f->patience_ms = f->drain_ms = WAIT_MS;
+    setenv(HOLD_ENV, f->folder, 1);
+    hold(f, "held");
+    hold(f, "kept");
+    f->patience_ms = WAIT_MS;
+    f->drain_ms = DRAIN_MS;
     f->place = "";
     *state = f;
     return 0;
@@ -122,6 +161,8 @@ static int teardown(void **state)
     peer_close(f->peer);
     peer_shutdown();
     arena_release(&f->arena);
+    let_go(f, "held");
+    let_go(f, "kept");
     if (rmdir(f->folder)) return -1;
     free(f);
     return 0;
@@ -157,11 +198,13 @@ static struct msg expect_for(struct fake *f, enum msg_kind kind, int64_t wait_ms
     struct msg m;
     struct err e = {0};
 
-    for (int64_t until = now_ms() + wait_ms; now_ms() < until;) {
+    for (int64_t until = now_ms() + wait_ms;;) {
         struct route from;
+        bool         late = now_ms() >= until; /* asked before it is looked whether something is there: who stood still meanwhile looks once more */
         int          rc = peer_recv(f->peer, &f->arena, &from, &m, &e);
 
         if (rc == ERR_BUSY) {
+            if (late) break;
             peer_wait(f->peer, 20);
             continue;
         }
@@ -182,13 +225,16 @@ static struct msg expect(struct fake *f, enum msg_kind kind)
     return expect_for(f, kind, WAIT_MS);
 }
 
-static struct msg welcome(struct fake *f, struct held *drop, size_t n_drop)
+static struct msg greet(struct fake *f, struct msg hello, struct held *drop, size_t n_drop)
 {
-    struct msg hello = expect(f, MSG_HELLO);
-
     tell(f, (struct msg){.kind = MSG_WELCOME, .correlation = hello.correlation,
                          .welcome = {.major = 1, .minor = f->minor, .boot_id = 1, .beat_ms = BEAT_TEST_MS, .drop = drop, .n_drop = n_drop}});
     return hello;
+}
+
+static struct msg welcome(struct fake *f, struct held *drop, size_t n_drop)
+{
+    return greet(f, expect(f, MSG_HELLO), drop, n_drop);
 }
 
 static void lease(struct fake *f, uint64_t task, const char *prompt, int steps, bool latents)
@@ -270,6 +316,20 @@ static void wait_step(struct fake *f, uint64_t task, uint32_t step)
             if (f->progress[i].task == task && f->progress[i].stage == STAGE_DENOISE && f->progress[i].step >= step) return;
     }
     fail_msg("no progress of %zu tasks: stage %s step %u", f->n_progress, stage_name(f->progress[0].stage), f->progress[0].step);
+}
+
+/* The beats say that so many leases are held: the worker has heard of all of them. */
+__attribute__((unused)) static void wait_held(struct fake *f, size_t n)
+{
+    for (int64_t until = now_ms() + WAIT_MS; f->n_progress != n && now_ms() < until;) expect_for(f, (enum msg_kind)0, 20);
+    assert_int_equal(f->n_progress, n);
+}
+
+/* The beats say that the engine was started again so often. */
+__attribute__((unused)) static void wait_restarts(struct fake *f, uint32_t n)
+{
+    for (int64_t until = now_ms() + WAIT_MS; f->restarts < n && now_ms() < until;) expect_for(f, (enum msg_kind)0, 20);
+    assert_int_equal(f->restarts, n);
 }
 
 /* The next beats say that nothing is held any more. */

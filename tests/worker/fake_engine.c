@@ -1,7 +1,9 @@
 /* fake_engine.c - engine/engine.h without a model: pictures are a pattern of prompt and seed, and some prompts misbehave.
  * Included by tests of the worker; the real engine.o is then never linked.
- *   "torn": pixels that crash whoever writes them   "slow": 30 ms a step   "crash": aborts in step 2   "hang": never ends step 2   "nan", "oom", "device", "cut": that error
+ *   "torn": pixels that crash whoever writes them   "slow": 30 ms a step   "held": likewise, and again and again the last but one, until is_held("held") is
+ *   over   "kept": whoever writes its pixels waits until is_held("kept") is over   "crash": aborts in step 2   "hang": never ends step 2   "nan", "oom", "device", "cut": that error
  * The model "wobbles" never paints the same twice. A model whose folder begins with '/' must be there; with a file "other" in it, it is another model. */
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,7 +27,7 @@ struct latent {
     int    dim[3];
     float *values;
     uint32_t mix;
-    bool     torn;
+    bool     torn, kept;
 };
 
 int engine_open(struct engine **out, const struct engine_opts *o, struct err *e)
@@ -89,7 +91,8 @@ int engine_denoise(struct engine *g, const struct embed *pos, const struct embed
 
     (void)g, (void)neg;
     for (int i = 1; i <= gen->n_steps; i++) {
-        if (str_is(p, "slow")) usleep(30000);
+        if (str_is(p, "held") && i == gen->n_steps && is_held("held")) i--;
+        if (str_is(p, "slow") || str_is(p, "held")) usleep(30000);
         if (str_is(p, "crash") && i == 2) abort();
         while (str_is(p, "hang") && i == 2) pause();
         if (str_is(p, "nan")) return err_set(e, ERR_NAN, "the latents are not finite after step %d", i);
@@ -105,6 +108,7 @@ int engine_denoise(struct engine *g, const struct embed *pos, const struct embed
     n = (size_t)z->dim[0] * (size_t)z->dim[1] * (size_t)z->dim[2];
     z->values = calloc(n, sizeof *z->values);
     z->torn = str_is(p, "torn");
+    z->kept = str_is(p, "kept");
     z->mix = (uint32_t)gen->seed * 2654435761u;
     for (size_t i = 0; i < p.len; i++) z->mix = z->mix * 31 + (unsigned char)p.at[i];
     for (size_t i = 0; i < n; i++) z->values[i] = (float)(z->mix ^ i) / 1e6f;
@@ -247,10 +251,43 @@ void engine_drop(struct engine *g, uint64_t ticket)
     pthread_mutex_unlock(&sent.mtx);
 }
 
+/* ---- pixels that wait for who reads them ---- */
+
+static struct {
+    void            *at;
+    size_t           bytes;
+    struct sigaction before;
+} kept;
+
+static void on_fault(int signo, siginfo_t *info, void *context)
+{
+    int saved = errno;
+
+    if ((char *)info->si_addr < (char *)kept.at || (char *)info->si_addr >= (char *)kept.at + kept.bytes) {
+        sigaction(signo, &kept.before, NULL); /* somebody else's: it comes again */
+        return;
+    }
+    (void)context;
+    while (is_held("kept")) usleep(5000);
+    mprotect(kept.at, kept.bytes, PROT_READ | PROT_WRITE);
+    errno = saved;
+}
+
+static void keep(void *at, size_t bytes)
+{
+    struct sigaction act = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
+
+    if (!kept.at) sigaction(SIGSEGV, &act, &kept.before);
+    kept.at = at;
+    kept.bytes = bytes;
+    mprotect(at, bytes, PROT_NONE);
+}
+
 int engine_decode(struct engine *g, const struct latent *z, struct image *out, struct err *e)
 {
-    uint32_t x = z->mix;
-    size_t   n;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint32_t     x = z->mix;
+    size_t       n;
 
     (void)e;
     *out = (struct image){.width_px = z->dim[2] * 8, .height_px = z->dim[1] * 8};
@@ -260,7 +297,8 @@ int engine_decode(struct engine *g, const struct latent *z, struct image *out, s
         out->rgb = mmap(NULL, n, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         return 0;
     }
-    out->rgb = malloc(n);
+    out->rgb = z->kept ? aligned_alloc(page, (n + page - 1) / page * page) : malloc(n);
     for (size_t i = 0; i < n; i++) out->rgb[i] = (uint8_t)((x = x * 1664525u + 1013904223u) >> 24);
+    if (z->kept) keep(out->rgb, (n + page - 1) / page * page);
     return 0;
 }

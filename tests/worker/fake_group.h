@@ -1,7 +1,7 @@
 /* fake_group.h - an engine child of several devices, without a model: a text rank and image ranks that take turns in one loop and speak link.h.
  * A prompt takes TEXT_MS in the text rank's hands and STEP_MS for each of its steps in an image rank's; its first word is what goes wrong:
  *   "hang": never moves again after step 2   "crash": last words, then abort in step 2   "lost": nobody takes it from the text rank
- *   "stray": says that a rank has it which there is not   "fail": FAILED after step 2
+ *   "stray": says that a rank has it which there is not   "fail": FAILED after step 2   "held": its last step comes when is_held("held") is over
  * Included by test_child_group.c, which is also its supervisor and broker. */
 #ifndef TESTS_WORKER_FAKE_GROUP_H
 #define TESTS_WORKER_FAKE_GROUP_H
@@ -147,7 +147,7 @@ static void group_move(struct job *j, int64_t now)
     else if (j->step == 2 && !strcmp(j->what, "fail")) group_failed(j, ERR_NAN, "not finite");
     else if (j->step == j->steps) group_done(j);
     else {
-        j->step++;
+        if (j->step < j->steps - 1 || strcmp(j->what, "held") || !is_held("held")) j->step++;
         group_step(j, STAGE_DENOISE, j->rank);
     }
 }

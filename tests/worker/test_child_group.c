@@ -19,8 +19,6 @@
 #include "tests/worker/fake_group.h"
 #include "worker/worker.h"
 
-#define LONG STEPS_MAX /* 6 s: longer than what goes on beside it */
-
 static struct msg begin(struct fake *f, const char *place)
 {
     f->place = place;
@@ -80,13 +78,14 @@ static void kept_busy(void **state)
     assert_true(str_is(m.hello.rank[0].device, "cpu"));
     assert_int_equal(m.hello.rank[0].parts, RANK_TEXT | RANK_VAE);
     assert_int_equal(m.hello.rank[2].parts, RANK_IMAGE);
-    for (uint64_t t = 1; t <= 4; t++) lease(f, t, "a cat", LONG / 2, false);
+    for (uint64_t t = 1; t <= 4; t++) lease(f, t, "held", 8, false);
     wait_stages(f, 2, 2);
-    while (f->n_ranks == 0) expect_for(f, (enum msg_kind)0, 20);
+    for (int64_t until = now_ms() + WAIT_MS; f->n_ranks == 0 && now_ms() < until;) expect_for(f, (enum msg_kind)0, 20);
     assert_int_equal(f->n_ranks, 3);
     assert_int_equal(f->rank[2].busy_permille, 20);
     assert_int_equal(f->rank[1].used_bytes, 2);
     assert_int_equal(f->rank[1].total_bytes, 100);
+    let_go(f, "held");
     finish_all(f, 1, 4);
 }
 
@@ -97,7 +96,7 @@ static void killed(void **state)
     bool         failed[4] = {0};
 
     begin(f, "text=cpu image=cpu,cpu");
-    for (uint64_t t = 1; t <= 2; t++) lease(f, t, "a cat", LONG, false);
+    for (uint64_t t = 1; t <= 2; t++) lease(f, t, "held", 8, false);
     wait_stages(f, 2, 0);
     lease(f, 3, "a dog", 4, false);
     wait_stages(f, 2, 1);
@@ -119,12 +118,13 @@ static void crashed(void **state)
     struct fake *f = *state;
 
     begin(f, "text=cpu image=cpu,cpu");
-    lease(f, 1, "a cat", LONG, false);
+    lease(f, 1, "held", 8, false);
     wait_step(f, 1, 1);
     lease(f, 2, "crash", 4, false);
     lease(f, 3, "a dog", 4, false);
     expect_failed(f, 2, FAIL_CRASHED, "engine ended by signal 6 on cpu in stage denoise step 2");
     lease(f, 4, "a bird", 4, false);
+    let_go(f, "held");
     for (int i = 0; i < 3; i++) assert_int_not_equal(have(f).task, 2); /* in whatever order */
     quiet(f);
 }
@@ -134,12 +134,13 @@ static void hung(void **state)
 {
     struct fake *f = *state;
 
-    f->patience_ms = 3000;
+    f->patience_ms = 6000;
     begin(f, "text=cpu image=cpu,cpu");
     lease(f, 1, "hang", 4, false);
-    lease(f, 2, "a cat", LONG, false); /* still at it */
+    lease(f, 2, "held", 8, false);
     wait_step(f, 2, 1);
-    expect_failed(f, 1, FAIL_STUCK, "engine did not move for 3 s on cpu in stage denoise step 2");
+    expect_failed(f, 1, FAIL_STUCK, " s on cpu in stage denoise step 2");
+    let_go(f, "held");
     finish_all(f, 2, 2);
     assert_int_equal(f->restarts, 1);
 }
@@ -149,11 +150,14 @@ static void lost_between(void **state)
 {
     struct fake *f = *state;
 
-    f->patience_ms = 2000;
+    f->patience_ms = 4000;
     begin(f, "text=cpu image=cpu");
-    lease(f, 1, "a cat", 100, false);
+    lease(f, 1, "held", 4, false);
     wait_step(f, 1, 1);
     lease(f, 2, "lost", 4, false);
+    wait_stages(f, 1, 1);
+    expect_for(f, (enum msg_kind)0, 5000);
+    let_go(f, "held");
     have(f);
     expect_failed(f, 2, FAIL_STUCK, "engine did nothing for");
 }
@@ -164,13 +168,14 @@ static void canceled_and_failed(void **state)
     struct held  one = {2, 102};
 
     begin(f, "text=cpu image=cpu,cpu");
-    lease(f, 1, "a cat", LONG, false);
-    lease(f, 2, "a dog", LONG, false);
+    lease(f, 1, "held", 8, false);
+    lease(f, 2, "held", 8, false);
     wait_step(f, 2, 2);
     tell(f, (struct msg){.kind = MSG_BEAT_OK, .beat_ok = {.seq = 0, .cancel = &one, .n_cancel = 1}});
     expect_failed(f, 2, FAIL_CANCELED, "canceled after");
     lease(f, 3, "fail", 4, false);
     expect_failed(f, 3, FAIL_NAN, "not finite");
+    let_go(f, "held");
     finish_all(f, 1, 1);
     assert_int_equal(f->restarts, 0);
 }
@@ -183,7 +188,7 @@ static void leased_again(void **state)
     struct msg   m;
 
     begin(f, "text=cpu image=cpu,cpu");
-    lease(f, 1, "a cat", LONG, false);
+    lease(f, 1, "held", 8, false);
     wait_step(f, 1, 1);
     m = expect(f, MSG_BEAT);
     tell(f, (struct msg){.kind = MSG_ERROR, .correlation = m.correlation, .error = {WIRE_UNKNOWN_SESSION, 0, {"who are you", 11}}});
@@ -216,10 +221,12 @@ static void drain(void **state)
     struct fake *f = *state;
 
     begin(f, "text=cpu image=cpu,cpu");
-    for (uint64_t t = 1; t <= 5; t++) lease(f, t, "a cat", LONG / 2, false);
+    for (uint64_t t = 1; t <= 5; t++) lease(f, t, "held", 8, false);
     wait_step(f, 1, 2);
+    wait_held(f, 5);
     kill(f->pid, SIGTERM);
     for (int i = 0; i < 2; i++) assert_true(expect(f, MSG_RELEASE).release.task >= 4); /* the engine has the first three */
+    let_go(f, "held");
     for (int i = 0; i < 3; i++) have(f);
     expect(f, MSG_BYE);
     assert_int_equal(worker_status(f), 0);
