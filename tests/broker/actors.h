@@ -3,7 +3,8 @@
  *   struct farm f; farm_open(&f); farm_start(&f);   struct actor c; actor_open(&c, f.endpoint, ROLE_CLIENT); actor_hello(&c, NULL, 0);
  *   m = actor_ask(&c, &(struct msg){.kind = MSG_JOBS, ...}, MSG_JOBS_OK);   farm_kill(&f); farm_start(&f); ...
  *
- * The broker is this very program, started again with --broker (actors_main). Nothing here sleeps for longer than it takes. */
+ * The broker is this very program, started again with --broker (actors_main). Nothing here sleeps for longer than it takes. A worker that waits says
+ * a word now and then, as workers do: a test that is slow must not look like a worker that is gone. */
 #ifndef TESTS_BROKER_ACTORS_H
 #define TESTS_BROKER_ACTORS_H
 
@@ -25,16 +26,24 @@
 #include "tests/tmp.h"
 
 #define ACTOR_STASH   4096
-#define ACTOR_WAIT_MS 10000
+#define ACTOR_WAIT_MS 60000
+#define ACTOR_SAY_MS  1000
 #define UNUSED        __attribute__((unused))
 
 /* ---- the broker ---- */
 struct farm {
     struct tmp  tmp;
-    char        data[300], endpoint[300];
+    char        data[300], endpoint[300]; /* with port "*": it is known when the broker has started */
     const char *retention; /* NULL: the default */
     pid_t       pid;
 };
+
+/* The syncing of a large result, in the broker: held while there is a file of the name in ACTORS_HOLD. */
+UNUSED static int held_fsync(int fd)
+{
+    while (access(getenv("ACTORS_HOLD"), F_OK) == 0) sleep_ms(2);
+    return fsync(fd);
+}
 
 /* In main(): when the program was started as a broker, runs it and returns its exit code; else -1. */
 UNUSED static int actors_main(int argc, char **argv)
@@ -42,13 +51,15 @@ UNUSED static int actors_main(int argc, char **argv)
     struct broker_conf conf;
     struct broker     *b = NULL;
     struct err         e = {0};
-    int                code = 1;
+    int                code;
 
     if (argc < 2 || strcmp(argv[1], "--broker") != 0) return -1;
     conf_parse(&conf, argc - 1, argv + 1);
     log_level_set(conf.level);
     log_name_set("broker");
-    if (broker_open(&b, &conf, &e) == 0) code = broker_run(b, &e);
+    code = broker_open(&b, &conf, &e) ? 1 : 0;
+    if (!code && getenv("ACTORS_HOLD")) b->store.spool.os.fsync = held_fsync;
+    if (!code) code = broker_run(b, &e);
     if (code) fprintf(stderr, "zfarm-broker: %s\n", e.text);
     broker_close(b);
     peer_shutdown();
@@ -96,6 +107,7 @@ UNUSED static void farm_start(struct farm *f)
 
     f->pid = spawn_broker(f->data, f->endpoint, f->retention, -1, said, sizeof said);
     if (!said[0]) fail_msg("the broker did not start");
+    if (strchr(f->endpoint, '*')) snprintf(f->endpoint, sizeof f->endpoint, "%.*s", (int)strcspn(said, "\n"), said);
 }
 
 UNUSED static int farm_end(struct farm *f, int signo)
@@ -128,6 +140,8 @@ struct actor {
     uint64_t     correlation, beat;
     struct msg   stash[ACTOR_STASH];
     size_t       n_stash;
+    bool         up; /* of a worker: it has a session */
+    int64_t      said_ms;
     const char  *model, *name, *about; /* name, about: NULL as all others' */
     uint32_t     capacity, max_batch;
 };
@@ -158,6 +172,7 @@ UNUSED static void actor_again(struct actor *a, const char *endpoint)
 
     peer_close(a->peer);
     a->n_stash = 0;
+    a->up = false;
     if (peer_connect(&a->peer, endpoint, &e)) fail_msg("%s", e.text);
 }
 
@@ -170,7 +185,17 @@ UNUSED static uint64_t actor_send(struct actor *a, struct msg *m)
     if (!m->correlation) m->correlation = ++a->correlation;
     while ((rc = peer_send(a->peer, NULL, m, &e)) == ERR_BUSY && now_ms() < until) sleep_ms(1);
     if (rc) fail_msg("sending %s: %s", msg_kind_name(m->kind), e.text);
+    a->said_ms = now_ms();
+    if (m->kind == MSG_BYE) a->up = false;
     return m->correlation;
+}
+
+/* Of a lease that there is not: changes nothing, and is not answered. */
+UNUSED static void actor_is_here(struct actor *a)
+{
+    if (!a->up || now_ms() - a->said_ms < ACTOR_SAY_MS) return;
+    peer_send(a->peer, NULL, &(struct msg){.kind = MSG_RELEASE, .release = {.task = 1, .epoch = 1}}, NULL);
+    a->said_ms = now_ms();
 }
 
 /* Reads what is there, waiting up to wait_ms for the first. False: nothing came. */
@@ -180,6 +205,7 @@ UNUSED static bool actor_read(struct actor *a, int64_t wait_ms)
     int        rc;
     bool       any = false;
 
+    actor_is_here(a);
     peer_wait(a->peer, wait_ms);
     while (a->n_stash < ACTOR_STASH && (rc = peer_recv(a->peer, &a->arena, NULL, &a->stash[a->n_stash], &e)) != ERR_BUSY) {
         if (rc) fail_msg("receiving: %s", e.text);
@@ -213,10 +239,10 @@ UNUSED static struct msg actor_take(struct actor *a, enum msg_kind kind)
     struct msg m = {0}, error;
     int64_t    until = now_ms() + ACTOR_WAIT_MS;
 
-    while (!actor_find(a, kind, 0, &m)) {
+    for (bool late = false; !actor_find(a, kind, 0, &m); late = now_ms() > until) {
         if (kind != MSG_ERROR && actor_find(a, MSG_ERROR, 0, &error))
             fail_msg("waiting for %s: ERROR %d %.*s", msg_kind_name(kind), (int)error.error.code, (int)error.error.text.len, error.error.text.at);
-        if (now_ms() > until) fail_msg("no %s came", msg_kind_name(kind));
+        if (late) fail_msg("no %s came", msg_kind_name(kind));
         actor_read(a, 100);
     }
     return m;
@@ -231,8 +257,8 @@ UNUSED static struct msg actor_ask(struct actor *a, struct msg *m, enum msg_kind
 
     m->correlation = 0;
     correlation = actor_send(a, m);
-    while (!actor_find(a, 0, correlation, &got)) {
-        if (now_ms() > until) fail_msg("no answer to %s", msg_kind_name(m->kind));
+    for (bool late = false; !actor_find(a, 0, correlation, &got); late = now_ms() > until) {
+        if (late) fail_msg("no answer to %s", msg_kind_name(m->kind));
         actor_read(a, 100);
     }
     if (got.kind != kind && got.kind == MSG_ERROR)
@@ -258,7 +284,9 @@ UNUSED static struct msg actor_hello(struct actor *a, struct held *held, size_t 
         m.hello.held = held;
         m.hello.n_held = n_held;
     }
-    return actor_ask(a, &m, MSG_WELCOME);
+    m = actor_ask(a, &m, MSG_WELCOME);
+    a->up = a->role == ROLE_WORKER;
+    return m;
 }
 
 /* A job of n_items items of n_images each; key from name. Returns its id. */
@@ -407,8 +435,9 @@ UNUSED static int64_t journal_sql(const struct farm *f, bool copy, const char *s
     int64_t       n = 0;
 
     snprintf(path, sizeof path, "%s/journal.db", copy ? f->tmp.dir : f->data);
-    snprintf(cmd, sizeof cmd, "cp %s/journal.db %s/journal.db && cp %s/journal.db-wal %s/journal.db-wal", f->data, f->tmp.dir, f->data, f->tmp.dir);
-    if (copy && system(cmd)) abort();
+    snprintf(cmd, sizeof cmd, "f=%.250s; t=%.250s; for i in $(seq 1000); do cp $f/journal.db $t/ && cp $f/journal.db-wal $t/ && cmp -s $f/journal.db $t/journal.db && exit; done; exit 1",
+             f->data, f->tmp.dir);
+    if (copy && system(cmd)) abort(); /* the two belong together when nothing was copied from the one into the other meanwhile */
     if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK || sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK) abort();
     if (sqlite3_step(s) == SQLITE_ROW) n = sqlite3_column_int64(s, 0);
     sqlite3_finalize(s);

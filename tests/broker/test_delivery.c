@@ -70,14 +70,31 @@ static void nothing_for(struct actor *w)
     assert_false(actor_find(w, MSG_LEASE, 0, &m));
 }
 
-static struct worker_info worker(struct cast *t, const char *name)
+static bool find_worker(struct cast *t, const char *name, struct worker_info *out)
 {
     struct msg m = actor_ask(&t->c, &(struct msg){.kind = MSG_WORKERS}, MSG_WORKERS_OK);
 
-    for (size_t i = 0; i < m.workers_ok.n_workers; i++)
-        if (str_eq(m.workers_ok.worker[i].name, str_of(name))) return m.workers_ok.worker[i];
-    fail_msg("worker %s is not there", name);
-    abort();
+    for (size_t i = 0; i < m.workers_ok.n_workers; i++) {
+        *out = m.workers_ok.worker[i];
+        if (str_eq(out->name, str_of(name))) return true;
+    }
+    return false;
+}
+
+static struct worker_info worker(struct cast *t, const char *name)
+{
+    struct worker_info w;
+
+    if (!find_worker(t, name, &w)) fail_msg("worker %s is not there", name);
+    return w;
+}
+
+/* The broker has heard its BYE. */
+static void is_gone(struct cast *t, const char *name)
+{
+    struct worker_info w;
+
+    for (int64_t until = now_ms() + ACTOR_WAIT_MS; find_worker(t, name, &w); sleep_ms(5)) assert_true(now_ms() < until);
 }
 
 static struct task_info image_of(struct cast *t, uint64_t job, uint32_t index)
@@ -124,6 +141,7 @@ static void test_blame(void **state)
     assert_non_null(strstr(worker(t, "A").why.at, "3 images that crashed it were made elsewhere: gets nothing for 1"));
     assert_true(str_is(worker(t, "B").state, "ready"));
     actor_send(&t->b, &(struct msg){.kind = MSG_BYE});
+    is_gone(t, "B");
     job = submit(&t->c, "waits", 1);
     nothing_for(&t->a);
     assert_non_null(strstr(job_of(t, job).why.at, "quarantined"));
@@ -287,6 +305,7 @@ static void test_recycles(void **state)
     assert_non_null(strstr(worker(t, "A").why.at, "3 times within 10 minutes"));
     assert_non_null(strstr(worker(t, "A").why.at, "until zfarm drain --undo"));
     actor_send(&t->a, &(struct msg){.kind = MSG_BYE});
+    is_gone(t, "A");
     actor_again(&t->a, t->f.endpoint);
     random_bytes(t->a.instance, sizeof t->a.instance);
     actor_hello(&t->a, NULL, 0);

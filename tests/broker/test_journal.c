@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -219,9 +220,7 @@ static void send_job(struct journal *j, struct waiting *w, uint64_t i, int numbe
 
 static void wait_for(struct journal *j, const struct waiting *w, int n)
 {
-    int64_t until = now_ms() + 20000;
-
-    while (w->n_ok + w->n_failed < n && now_ms() < until) {
+    for (int64_t until = now_ms() + 60000; w->n_ok + w->n_failed < n && now_ms() < until;) {
         struct pollfd p = {.fd = journal_fd(j), .events = POLLIN};
 
         poll(&p, 1, 1000);
@@ -445,6 +444,7 @@ static void test_kill(void **state)
             struct waiting w = {0};
             int            told = 0;
 
+            prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nothing behind */
             j = open_journal(t.dir);
             start(j);
             for (int i = 1;; i++) {

@@ -106,7 +106,7 @@ static void walk(int at)
     assert_int_equal(got.events_ok.n_events, 0); /* DONE once each, and nothing after it */
     assert_int_equal(got.events_ok.job.n_done, TASKS);
     assert_int_equal(got.events_ok.job.n_collected, TASKS);
-    for (int64_t until = now_ms() + 20000; n_blobs(&f) && now_ms() < until;) sleep_ms(50); /* retention 0: with the last that names them */
+    for (int64_t until = now_ms() + ACTOR_WAIT_MS; n_blobs(&f) && now_ms() < until;) sleep_ms(50); /* retention 0: with the last that names them */
     assert_int_equal(n_blobs(&f), 0);
     farm_kill(&f);
     farm_start(&f);

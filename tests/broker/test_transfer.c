@@ -2,13 +2,14 @@
  * broker: right bytes are DONE, or dropped with their job; wrong ones are kept by nobody, and the image is made once more. */
 #include "tests/broker/actors.h"
 
-#define LARGE (16 << 20) /* hashing and syncing it takes far longer than a message */
+#define LARGE (16 << 20)
 
 enum meanwhile { NOTHING, LEAVES, COMES_BACK, LETS_GO, CANCELS, ENDS, MEANWHILES };
 
 struct cast {
     struct farm  f;
     struct actor c, w;
+    char         hold[300]; /* while this file is there, right bytes are not synced (actors.h) */
 };
 
 static char large[LARGE], back[LARGE];
@@ -41,21 +42,28 @@ static void all_anew(struct cast *t)
     actor_hello(&t->w, NULL, 0);
 }
 
+/* An upload's end is still to come when this returns, if its bytes are right. */
 static void meanwhile(struct cast *t, enum meanwhile what, const struct lease *l, uint64_t job)
 {
     switch (what) {
     case LEAVES:
         actor_send(&t->w, &(struct msg){.kind = MSG_BYE});
-        while (n_workers(&t->c)) sleep_ms(1);
+        for (int64_t until = now_ms() + ACTOR_WAIT_MS; n_workers(&t->c); sleep_ms(1)) assert_true(now_ms() < until);
         all_anew(t);
         return;
     case COMES_BACK:
         actor_again(&t->w, t->f.endpoint);
         actor_hello(&t->w, (struct held[]){{l->task, l->epoch}}, 1);
         return;
-    case LETS_GO: actor_send(&t->w, &(struct msg){.kind = MSG_RELEASE, .release = {.task = l->task, .epoch = l->epoch}}); return;
+    case LETS_GO:
+        actor_send(&t->w, &(struct msg){.kind = MSG_RELEASE, .release = {.task = l->task, .epoch = l->epoch}});
+        actor_beat(&t->w, NULL, 0, STAGE_UPLOAD, 0); /* answered: it has heard the other, too */
+        return;
     case CANCELS: actor_ask(&t->c, &(struct msg){.kind = MSG_CANCEL, .cancel.job = job}, MSG_CANCEL_OK); return;
     case ENDS:
+        kill(t->f.pid, SIGTERM);
+        actor_take(&t->c, MSG_GOAWAY);
+        unlink(t->hold); /* it waits for that now */
         assert_int_equal(farm_end(&t->f, SIGTERM), 0);
         farm_start(&t->f);
         all_anew(t);
@@ -83,6 +91,9 @@ static void whole_and_then(enum meanwhile what, bool wrong)
     uint64_t     job;
 
     farm_open(&t.f);
+    snprintf(t.hold, sizeof t.hold, "%s/hold", t.f.tmp.dir);
+    tmp_write(&t.f.tmp, "hold", "", 0);
+    setenv("ACTORS_HOLD", t.hold, 1);
     farm_start(&t.f);
     actor_open(&t.c, t.f.endpoint, ROLE_CLIENT);
     actor_open(&t.w, t.f.endpoint, ROLE_WORKER);
@@ -92,6 +103,7 @@ static void whole_and_then(enum meanwhile what, bool wrong)
     l = actor_take(&t.w, MSG_LEASE).lease;
     upload(&t.w, &l, wrong);
     meanwhile(&t, what, &l, job);
+    unlink(t.hold);
     if (what == CANCELS) {
         until(&t, job, TASK_CANCELED, 0);
     } else {
