@@ -41,7 +41,7 @@ bool tmp_open_small(struct tmp *t, size_t bytes)
 void tmp_close(struct tmp *t)
 {
     struct err e = {0};
-    int        rc = t->mounted ? umount(t->dir) : 0;
+    int        rc = t->mounted ? umount2(t->dir, MNT_DETACH) : 0; /* whoever looks at mounts just now does not keep it */
 
     must(rc == 0, t->dir, "cannot be unmounted");
     rc = file_remove_tree(t->dir, &e);
