@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "tests/tmp.h"
 
@@ -141,22 +143,27 @@ static void test_atomic(void **state)
     static char one[50000], two[70000];
     char       *path = tmp_path(&tmp, "f");
     struct buf  b;
-    int         status, n_one = 0, n_two = 0;
+    int         status, n_one = 0, n_two = 0, enough[2];
+    int64_t     until = now_ms() + 60000;
     pid_t       child;
 
     (void)state;
     memset(one, '1', sizeof one);
     memset(two, '2', sizeof two);
     assert_int_equal(file_write(path, one, sizeof one, FILE_NEW, &e), 0);
+    assert_int_equal(pipe(enough), 0);
     child = fork();
     assert_true(child >= 0);
-    if (child == 0) {
-        int rc = 0;
-        for (int i = 0; i < 60; i++) rc |= i % 2 ? file_write(path, one, sizeof one, FILE_REPLACE, NULL) : file_write(path, two, sizeof two, FILE_REPLACE, NULL);
+    if (child == 0) { /* until the reader has seen enough, or is gone */
+        struct pollfd p = {.fd = enough[0], .events = POLLIN};
+        int           rc = 0;
+
+        close(enough[1]);
+        for (int i = 0; poll(&p, 1, 0) == 0; i++) rc |= i % 2 ? file_write(path, one, sizeof one, FILE_REPLACE, NULL) : file_write(path, two, sizeof two, FILE_REPLACE, NULL);
         _exit(rc != 0);
     }
     buf_init(&b, 1 << 20);
-    while (waitpid(child, &status, WNOHANG) == 0) {
+    while ((n_one < 20 || n_two < 20) && now_ms() < until) {
         assert_int_equal(file_read(path, &b, &e), 0);
         assert_true(b.at[0] == b.at[b.len - 1]);
         assert_int_equal(b.len, b.at[0] == '1' ? sizeof one : sizeof two);
@@ -164,8 +171,11 @@ static void test_atomic(void **state)
         n_two += b.at[0] == '2';
     }
     buf_release(&b);
+    close(enough[0]);
+    close(enough[1]);
+    assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
-    assert_true(n_one + n_two > 0);
+    assert_true(n_one >= 20 && n_two >= 20);
     assert_int_equal(tmp_n_files(&tmp), 1);
 }
 

@@ -135,7 +135,7 @@ static void test_threads(void **state)
 static void test_clock(void **state)
 {
     char    text[CLOCK_ISO_BYTES];
-    int64_t before = now_ms(), us = now_us();
+    int64_t before = now_ms(), us = now_us(), ms;
 
     (void)state;
     clock_iso(0, text);
@@ -147,8 +147,10 @@ static void test_clock(void **state)
     clock_iso(INT64_MAX, text);
     assert_string_equal(text, "1970-01-01T00:00:00.000Z");
     sleep_ms(15);
-    assert_in_range(now_ms() - before, 14, 5000);
-    assert_in_range(now_us() - us, 14000, 5000000);
+    ms = now_ms() - before;
+    us = now_us() - us;
+    assert_true(ms >= 14 && us >= 14000);
+    assert_true(us / 1000 >= ms - 2 && us / 1000 <= now_ms() - before + 2); /* both tell the same time, however long it was */
     assert_true(wall_ms() > 1700000000000);
 }
 
@@ -177,7 +179,7 @@ static void test_cond(void **state)
     assert_int_equal(clock_cond_init(&cond), 0);
     pthread_mutex_lock(&mtx);
     while (clock_cond_wait(&cond, &mtx, start + 20)) {}
-    assert_in_range(now_ms() - start, 19, 5000);
+    assert_true(now_ms() - start >= 19);
     assert_int_equal(pthread_create(&t, NULL, ring, NULL), 0);
     while (!rung && in_time) in_time = clock_cond_wait(&cond, &mtx, start + 60000);
     pthread_mutex_unlock(&mtx);

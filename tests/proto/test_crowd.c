@@ -16,8 +16,9 @@
 #include "proto/peer.h"
 #include "proto/zap.h"
 
-#define N           (CROWD_MAX + 44)
-#define PATIENCE_MS 30000
+#define N            (CROWD_MAX + 44)
+#define PATIENCE_MS  30000
+#define HANDSHAKE_MS 5000 /* ZeroMQ's own patience with strangers (peer.c) */
 
 static struct arena arena;
 
@@ -46,7 +47,7 @@ static void say(struct peer *door, struct peer *p, uint32_t n)
         if (rc) rc = peer_send(p, NULL, &m, &e);
         peer_tend(door);
         if (rc == 0 && peer_recv(door, &arena, NULL, &got, &e) == 0) break;
-        if (peer_refused(p, &e)) break;
+        if (peer_refused(p, &e) == ERR_STATE) break; /* a handshake that broke off is tried again */
     }
     if (got.beat.seq != n) fail_msg("peer %u was not heard: %s", n, e.text);
     arena_reset(&arena, 0);
@@ -99,12 +100,22 @@ static bool hung_up(int fd)
     return false;
 }
 
+/* The listener has taken this connection: its greeting is there. */
+static void greeted(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
+}
+
 static void strangers_go(void **state)
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct peer       *door = NULL, *p = NULL;
     struct err         e = {0};
+    int64_t            last_ms = 0;
     int                fd[N], n_cut = 0;
+    bool               cut;
 
     (void)state;
     assert_int_equal(peer_bind(&door, "tcp://127.0.0.1:*", NULL, &e), 0);
@@ -113,14 +124,19 @@ static void strangers_go(void **state)
     say(door, p, 1);
     for (int i = 0; i < N; i++) {
         fd[i] = socket(AF_INET, SOCK_STREAM, 0);
+        last_ms = now_ms();
         assert_int_equal(connect(fd[i], (struct sockaddr *)&at, sizeof at), 0);
         peer_tend(door);
-        if (i == CROWD_MAX + 3) sleep_ms(CROWD_YOUNG_MS + 200); /* the first are not young any more when the last come */
+        if (i != CROWD_MAX + 3) continue;
+        for (int k = 0; k <= i; k++) greeted(fd[k]);
+        peer_tend(door); /* it knows of all of them now, */
+        sleep_ms(CROWD_YOUNG_MS + 200); /* and they are not young any more when the last come */
     }
     for (int64_t until = now_ms() + PATIENCE_MS; !hung_up(fd[0]) && now_ms() < until; sleep_ms(5)) peer_tend(door);
     for (int i = 0; i < N; i++) n_cut += hung_up(fd[i]);
     assert_true(n_cut >= 1);
-    assert_false(hung_up(fd[N - 1]));
+    cut = hung_up(fd[N - 1]);
+    assert_false(cut && now_ms() - last_ms < HANDSHAKE_MS); /* later ZeroMQ may have hung up on it */
     say(door, p, 2);
     for (int i = 0; i < N; i++) close(fd[i]);
     peer_close(p);

@@ -15,7 +15,11 @@
 #include <cmocka.h>
 #include <zmq.h>
 
+#include "base/clock.h"
 #include "proto/peer.h"
+
+#define PATIENCE_MS 30000 /* for what must come; what comes sooner is not waited for */
+#define AGAIN_MS    500   /* what may have been lost is said again */
 
 static char         folder[32], endpoint[64];
 static struct arena arena;
@@ -37,23 +41,30 @@ static int teardown(void **state)
     return rmdir(folder);
 }
 
-static int recv_soon(struct peer *p, struct route *from, struct msg *m, struct err *e)
+static int recv_within(struct peer *p, int64_t ms, struct route *from, struct msg *m, struct err *e)
 {
-    for (int i = 0; i < 300; i++) {
-        int rc = peer_recv(p, &arena, from, m, e);
+    for (int64_t until = now_ms() + ms;;) {
+        bool late = now_ms() >= until;
+        int  rc = peer_recv(p, &arena, from, m, e);
+
         if (rc != ERR_BUSY) return rc;
+        if (late) return ERR_TIMEOUT;
         peer_wait(p, 10);
     }
-    return ERR_TIMEOUT;
+}
+
+static int recv_soon(struct peer *p, struct route *from, struct msg *m, struct err *e)
+{
+    return recv_within(p, PATIENCE_MS, from, m, e);
 }
 
 static int send_soon(struct peer *p, const struct route *to, const struct msg *m, struct err *e)
 {
     int rc = ERR_BUSY;
 
-    for (int i = 0; i < 300 && rc == ERR_BUSY; i++) {
+    for (int64_t until = now_ms() + PATIENCE_MS; rc == ERR_BUSY && now_ms() < until;) {
         rc = peer_send(p, to, m, e);
-        if (rc == ERR_BUSY) usleep(10000);
+        if (rc == ERR_BUSY) sleep_ms(10);
     }
     return rc;
 }
@@ -89,7 +100,7 @@ static void there_and_back(void **state)
     assert_int_equal(peer_send(worker, NULL, &m, &e), ERR_ARG); /* refused before it left */
     peer_close(worker);
     m = (struct msg){.kind = MSG_GOAWAY, .error = {WIRE_BUSY, 100, {"bye", 3}}};
-    for (int i = 0; i < 300 && peer_send(broker, &from, &m, &e) != ERR_NOTFOUND; i++) usleep(10000);
+    for (int64_t until = now_ms() + PATIENCE_MS; peer_send(broker, &from, &m, &e) != ERR_NOTFOUND && now_ms() < until;) sleep_ms(10);
     assert_int_equal(peer_send(broker, &from, &m, &e), ERR_NOTFOUND);
     peer_close(broker);
 }
@@ -276,8 +287,8 @@ static int bind_soon(struct peer **p, const char *where, struct err *e)
 {
     int rc = ERR_CONFLICT;
 
-    for (int i = 0; i < 300 && rc == ERR_CONFLICT; i++)
-        if ((rc = peer_bind(p, where, NULL, e)) == ERR_CONFLICT) usleep(10000);
+    for (int64_t until = now_ms() + PATIENCE_MS; rc == ERR_CONFLICT && now_ms() < until;)
+        if ((rc = peer_bind(p, where, NULL, e)) == ERR_CONFLICT) sleep_ms(10);
     return rc;
 }
 
@@ -288,8 +299,8 @@ static bool reaches(struct peer *from, struct peer *to)
     struct route route;
     struct err   e = {0};
 
-    for (int i = 0; i < 5; i++)
-        if (!send_soon(from, NULL, &m, &e) && !recv_soon(to, &route, &got, &e)) return got.kind == MSG_READY;
+    for (int64_t until = now_ms() + 2 * PATIENCE_MS; now_ms() < until;)
+        if (!send_soon(from, NULL, &m, &e) && !recv_within(to, AGAIN_MS, &route, &got, &e)) return got.kind == MSG_READY;
     return false;
 }
 
@@ -309,9 +320,9 @@ static void cut_off_at(const char *here, const char *there)
     assert_int_equal(recv_soon(broker, &from, &got, &e), 0);
     assert_false(peer_cut_off(worker));
     peer_close(broker);
-    for (int i = 0; i < 2000 && !gone; i++) {
+    for (int64_t until = now_ms() + PATIENCE_MS; !gone && now_ms() < until;) {
         gone = peer_cut_off(worker);
-        if (!gone) usleep(10000);
+        if (!gone) sleep_ms(10);
     }
     assert_true(gone);
     assert_false(peer_cut_off(other));
