@@ -521,7 +521,7 @@ void broker_close(struct broker *b)
     syncer_close(b->syncer);
     journal_close(b->journal);
     transfer_release(b);
-    if (b->n_peers) sleep_ms(50); /* the last answers leave */
+    if (b->n_peers) sleep_ms(50); /* the last answers leave, and are read: ZeroMQ drops what was not, when a connection ends */
     for (size_t i = 0; i < b->n_peers; i++) peer_close(b->peer[i]);
     gate_close(&b->gate);
     HASH_ITER(hh, b->session, s, next) broker_session_drop(b, s);

@@ -248,6 +248,20 @@ UNUSED static struct msg actor_take(struct actor *a, enum msg_kind kind)
     return m;
 }
 
+/* The broker ends: did it say GOAWAY? An unread one is dropped when its connection ends, so it need not be heard. */
+UNUSED static bool actor_sees_end(struct actor *a)
+{
+    struct msg m;
+    int64_t    until = now_ms() + ACTOR_WAIT_MS;
+
+    for (bool over = false; !over; over = peer_cut_off(a->peer)) {
+        actor_read(a, 20);
+        if (actor_find(a, MSG_GOAWAY, 0, &m)) return true;
+        assert_true(now_ms() < until);
+    }
+    return false;
+}
+
 /* The answer to m, which must be of this kind. */
 UNUSED static struct msg actor_ask(struct actor *a, struct msg *m, enum msg_kind kind)
 {

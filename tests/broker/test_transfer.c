@@ -62,7 +62,7 @@ static void meanwhile(struct cast *t, enum meanwhile what, const struct lease *l
     case CANCELS: actor_ask(&t->c, &(struct msg){.kind = MSG_CANCEL, .cancel.job = job}, MSG_CANCEL_OK); return;
     case ENDS:
         kill(t->f.pid, SIGTERM);
-        actor_take(&t->c, MSG_GOAWAY);
+        actor_sees_end(&t->c);
         unlink(t->hold); /* it waits for that now */
         assert_int_equal(farm_end(&t->f, SIGTERM), 0);
         farm_start(&t->f);
