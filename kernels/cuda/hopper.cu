@@ -6,8 +6,10 @@
  * the rows, where they lie side by side (the last row of an odd number of tiles). Blocks stay and take tiles in a fixed order; while a tile ends,
  * the copies of the next are under way. Design: CUTLASS's warp-specialised persistent kernels; PTX ISA 8.0.
  *
+ * Under load the card's power is the limit, and what comes from memory costs some: of rows, weights and results the cache is told to keep the rows.
+ *
  * A sum is made in an order that depends on k alone. Widths are whole tiles, rows need not be: what lies outside is read as zeros and not written.
- * Not here: any other product (blas.c; an end with the heads' norm and rotation was slower, docs/PERFORMANCE.md), other GPUs, F32. */
+ * Not here: any other product (blas.c; an end with the heads' norm and rotation gained nothing, docs/PERFORMANCE.md), other GPUs, F32. */
 #include <dlfcn.h>
 #include <string.h>
 
@@ -24,9 +26,11 @@ extern "C" {
 #define STAGES  4
 #define THREADS 384
 
-#define BAND      6     /* pairs of rows of tiles: 1536 rows of x stay in the cache while the weights go by; 4 to 16 are within 2 % */
+#define BAND      8     /* pairs of rows of tiles: about 2048 rows of x stay in the cache while the weights go by */
 #define BUSY      0.85f /* so many of the multiprocessors have work throughout, or it is not taken */
 #define BUSY_ONCE 0.5f  /* of a single round, which waits for weights from memory rather than for products */
+
+#define CACHE_BYTES ((int64_t)32 << 20) /* what is longer is not in the cache when it is read next */
 
 #define X_BYTES     (TILE_M * TILE_K * 2)
 #define W_BYTES     (TILE_N * TILE_K * 2)
@@ -37,7 +41,9 @@ extern "C" {
 struct work {
     CUtensorMap x, w, y; /* boxes of 64, 128 and 64 rows */
     int         tiles_m, tiles_n, n_pairs, steps;
+    int         n_bands;
     int         width;   /* of y: as many rows of w are gates, then as many are what they let through */
+    bool        y_stays; /* in the cache */
 };
 
 struct place {
@@ -46,17 +52,21 @@ struct place {
 };
 
 /* Rows of tiles are taken in bands, which stay in the cache while the weights go by; in a band, columns two at a time, in each first the pairs of rows.
- * Block `rank` of a cluster gets: */
+ * An odd last row belongs to the last band. Block `rank` of a cluster gets: */
 static __device__ __forceinline__ struct place place_of(const struct work *w, int pair, int rank)
 {
-    const int    whole = BAND * w->tiles_n, n_whole = w->tiles_m / 2 / BAND, b = pair / whole < n_whole ? pair / whole : n_whole;
-    const int    rows = b < n_whole ? BAND : w->tiles_m / 2 % BAND, odd = b < n_whole ? 0 : w->tiles_m % 2;
-    const int    per_two = 2 * rows + odd, two = (pair - b * whole) / per_two, r = (pair - b * whole) % per_two;
-    const int    columns = w->tiles_n - 2 * two < 2 ? 1 : 2;
+    const int    pairs = w->tiles_m / 2;
+    int          band = 1, first = 0, next = pairs / w->n_bands, rows, per_two, two, r, columns;
     struct place p;
 
+    while (band < w->n_bands && pair >= (next - first) * w->tiles_n) {
+        pair -= (next - first) * w->tiles_n;
+        first = next, next = pairs * ++band / w->n_bands;
+    }
+    rows = next - first, per_two = 2 * rows + (band == w->n_bands ? w->tiles_m % 2 : 0), two = pair / per_two, r = pair % per_two;
+    columns = w->tiles_n - 2 * two < 2 ? 1 : 2;
     p.side = r >= columns * rows;
-    p.m = p.side ? w->tiles_m - 1 : (b * BAND + r % rows) * 2 + rank;
+    p.m = p.side ? w->tiles_m - 1 : (first + r % rows) * 2 + rank;
     p.n = 2 * two + (p.side ? rank : r / rows);
     return p;
 }
@@ -79,7 +89,8 @@ static __device__ __forceinline__ struct room room_of(uint32_t at)
 
 static __device__ __forceinline__ void copy_tiles(const struct work *w, const struct room *s, int cluster, int n_clusters, int rank)
 {
-    int stage = 0, parity = 1; /* all stages are empty: the phase before the first is over */
+    const uint64_t stays = policy_stays(), goes = policy_goes();
+    int            stage = 0, parity = 1; /* all stages are empty: the phase before the first is over */
 
     for (int pair = cluster; pair < w->n_pairs; pair += n_clusters) {
         const struct place p = place_of(w, pair, rank);
@@ -91,13 +102,13 @@ static __device__ __forceinline__ void copy_tiles(const struct work *w, const st
             barrier_wait(s->empty + stage * 8, parity);
             barrier_expect(full, X_BYTES + W_BYTES);
             if (p.side) {
-                tile_load_both(x + rank * HALF_BYTES, &w->x, k * TILE_K, row + rank * 64, full);
-                tile_load(wt, &w->w, k * TILE_K, col, full);
-                tile_load(wt + W_BYTES / 2, &w->w, k * TILE_K, col + w->width, full);
+                tile_load_both(x + rank * HALF_BYTES, &w->x, k * TILE_K, row + rank * 64, full, stays);
+                tile_load(wt, &w->w, k * TILE_K, col, full, goes);
+                tile_load(wt + W_BYTES / 2, &w->w, k * TILE_K, col + w->width, full, goes);
             } else {
-                tile_load_both(wt + rank * (W_BYTES / 2), &w->w, k * TILE_K, col + rank * w->width, full);
-                tile_load(x, &w->x, k * TILE_K, row, full);
-                tile_load(x + HALF_BYTES, &w->x, k * TILE_K, row + 64, full);
+                tile_load_both(wt + rank * (W_BYTES / 2), &w->w, k * TILE_K, col + rank * w->width, full, goes);
+                tile_load(x, &w->x, k * TILE_K, row, full, stays);
+                tile_load(x + HALF_BYTES, &w->x, k * TILE_K, row + 64, full, stays);
             }
             if (++stage == STAGES) stage = 0, parity ^= 1;
         }
@@ -105,7 +116,7 @@ static __device__ __forceinline__ void copy_tiles(const struct work *w, const st
 }
 
 /* v: 64 x 128 results of the group, in pairs, in the order of d of product_64x256x16(). On their way to y. */
-static __device__ __forceinline__ void send(const struct work *w, uint32_t out, int group, const uint32_t v[32], int row, int col)
+static __device__ __forceinline__ void send(const struct work *w, uint32_t out, int group, const uint32_t v[32], int row, int col, uint64_t policy)
 {
     const int lane = threadIdx.x % 32, r = threadIdx.x % 128 / 32 * 16 + lane % 16;
 
@@ -120,8 +131,8 @@ static __device__ __forceinline__ void send(const struct work *w, uint32_t out, 
     written_for_copies();
     group_sync(1 + group);
     if (threadIdx.x % 128 == 0) {
-        tile_store(&w->y, out, col, row);
-        tile_store(&w->y, out + HALF_BYTES, col + 64, row);
+        tile_store(&w->y, out, col, row, policy);
+        tile_store(&w->y, out + HALF_BYTES, col + 64, row, policy);
         stores_commit();
     }
 }
@@ -132,17 +143,18 @@ static __device__ __forceinline__ float swiglu1(float g, float up)
 }
 
 /* d's first 128 columns are gates, its others what they let through. */
-static __device__ __forceinline__ void end_swiglu(const struct work *w, const float d[128], uint32_t out, int group, int row, int tile)
+static __device__ __forceinline__ void end_swiglu(const struct work *w, const float d[128], uint32_t out, int group, int row, int tile, uint64_t policy)
 {
     uint32_t v[32];
 
 #pragma unroll
     for (int i = 0; i < 32; i++) v[i] = pack_bf16(swiglu1(d[2 * i], d[2 * i + 64]), swiglu1(d[2 * i + 1], d[2 * i + 65]));
-    send(w, out, group, v, row, tile * (TILE_N / 2));
+    send(w, out, group, v, row, tile * (TILE_N / 2), policy);
 }
 
 static __device__ __forceinline__ void multiply(const struct work *w, const struct room *s, int group, int cluster, int n_clusters, int rank)
 {
+    const uint64_t policy = w->y_stays ? policy_stays() : policy_goes();
     const uint32_t out = s->out + group * (OUT_BYTES / 2);
     const bool     tells = threadIdx.x % 128 < 2; /* one thread for each block of the cluster */
     int            stage = 0, parity = 0, last = 0;
@@ -167,8 +179,9 @@ static __device__ __forceinline__ void multiply(const struct work *w, const stru
             if (++stage == STAGES) stage = 0, parity ^= 1;
         }
         products_wait<0>();
+        products_touch(d);
         if (tells) barrier_arrive(s->empty + last * 8, threadIdx.x % 128);
-        end_swiglu(w, d, out, group, p.m * TILE_M + group * 64, p.n);
+        end_swiglu(w, d, out, group, p.m * TILE_M + group * 64, p.n, policy);
     }
     if (threadIdx.x % 128 == 0) stores_done();
 }
@@ -237,6 +250,8 @@ static bool takes(struct dev *d, struct work *w, const struct tensor *y, const s
     if (n > INT32_MAX / 2 || m > INT32_MAX / 2 || k > INT32_MAX / 2) return false;
     w->tiles_m = (int)((n + TILE_M - 1) / TILE_M), w->tiles_n = (int)(m / TILE_N), w->steps = (int)((k + TILE_K - 1) / TILE_K), w->width = (int)(m / 2);
     w->n_pairs = w->tiles_n / 2 * (w->tiles_m / 2 * 2 + w->tiles_m % 2) + w->tiles_n % 2 * (w->tiles_m / 2 + w->tiles_m % 2);
+    w->n_bands = w->tiles_m / 2 < BAND ? 1 : (w->tiles_m / 2 + BAND / 2) / BAND;
+    w->y_stays = n * m < CACHE_BYTES;
     at_once = cuda_of(d)->n_sm / 2, rounds = (w->n_pairs + at_once - 1) / at_once;
     return cuda_of(d)->only[CUDA_ONLY_JOINED] || (float)w->n_pairs >= (rounds == 1 ? BUSY_ONCE : BUSY) * (float)(rounds * at_once);
 }

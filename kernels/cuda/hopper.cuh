@@ -61,24 +61,43 @@ static __device__ __forceinline__ void barrier_wait(uint32_t at, uint32_t parity
 
 /* ---- the copy engine ---- */
 
-static __device__ __forceinline__ void tile_load(uint32_t to, const CUtensorMap *map, int col, int row, uint32_t full)
+/* How long the L2 cache keeps what a copy moves: */
+static __device__ __forceinline__ uint64_t policy_stays(void)
 {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(to), "l"(map), "r"(full), "r"(col), "r"(row)
+    uint64_t p;
+
+    asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(p));
+    return p;
+}
+
+static __device__ __forceinline__ uint64_t policy_goes(void)
+{
+    uint64_t p;
+
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(p));
+    return p;
+}
+
+static __device__ __forceinline__ void tile_load(uint32_t to, const CUtensorMap *map, int col, int row, uint32_t full, uint64_t policy)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(to), "l"(map), "r"(full),
+                 "r"(col), "r"(row), "l"(policy)
                  : "memory");
 }
 
 /* To both blocks of the cluster, which hear of it at their own barriers. */
-static __device__ __forceinline__ void tile_load_both(uint32_t to, const CUtensorMap *map, int col, int row, uint32_t full)
+static __device__ __forceinline__ void tile_load_both(uint32_t to, const CUtensorMap *map, int col, int row, uint32_t full, uint64_t policy)
 {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(to), "l"(map), "r"(full),
-                 "r"(col), "r"(row), "h"((uint16_t)3)
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint [%0], [%1, {%3, %4}], [%2], %5, %6;" ::"r"(to),
+                 "l"(map), "r"(full), "r"(col), "r"(row), "h"((uint16_t)3), "l"(policy)
                  : "memory");
 }
 
 /* What lies outside of the tensor is not written. */
-static __device__ __forceinline__ void tile_store(const CUtensorMap *map, uint32_t from, int col, int row)
+static __device__ __forceinline__ void tile_store(const CUtensorMap *map, uint32_t from, int col, int row, uint64_t policy)
 {
-    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map), "r"(from), "r"(col), "r"(row) : "memory");
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group.L2::cache_hint [%0, {%2, %3}], [%1], %4;" ::"l"(map), "r"(from), "r"(col), "r"(row), "l"(policy)
+                 : "memory");
 }
 
 static __device__ __forceinline__ void stores_commit(void)
@@ -144,6 +163,13 @@ template <int N>
 static __device__ __forceinline__ void products_wait(void)
 {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
+
+/* Products write d behind the compiler's back: what reads it after products_wait() must not be moved before it. */
+static __device__ __forceinline__ void products_touch(float d[128])
+{
+#pragma unroll
+    for (int i = 0; i < 128; i++) asm volatile("" : "+f"(d[i])::"memory");
 }
 
 /* How wgmma sees a tile whose rows lie along k: eight rows are 1024 bytes, swizzled by 128. 16 further columns are 2 more. */
