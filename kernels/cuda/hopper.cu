@@ -26,11 +26,11 @@ extern "C" {
 #define STAGES  4
 #define THREADS 384
 
-#define BAND      8     /* pairs of rows of tiles: about 2048 rows of x stay in the cache while the weights go by */
+#define BAND      8     /* pairs of rows of tiles: about 2048 rows of x, at most 2944, stay in the cache while the weights go by */
 #define BUSY      0.85f /* so many of the multiprocessors have work throughout, or it is not taken */
 #define BUSY_ONCE 0.5f  /* of a single round, which waits for weights from memory rather than for products */
 
-#define CACHE_BYTES ((int64_t)32 << 20) /* what is longer is not in the cache when it is read next */
+#define CACHE_BYTES ((int64_t)32 << 20) /* results of more bytes are not in the cache any more when they are read */
 
 #define X_BYTES     (TILE_M * TILE_K * 2)
 #define W_BYTES     (TILE_N * TILE_K * 2)
@@ -40,8 +40,7 @@ extern "C" {
 
 struct work {
     CUtensorMap x, w, y; /* boxes of 64, 128 and 64 rows */
-    int         tiles_m, tiles_n, n_pairs, steps;
-    int         n_bands;
+    int         tiles_m, tiles_n, n_bands, n_pairs, steps;
     int         width;   /* of y: as many rows of w are gates, then as many are what they let through */
     bool        y_stays; /* in the cache */
 };
@@ -251,7 +250,7 @@ static bool takes(struct dev *d, struct work *w, const struct tensor *y, const s
     w->tiles_m = (int)((n + TILE_M - 1) / TILE_M), w->tiles_n = (int)(m / TILE_N), w->steps = (int)((k + TILE_K - 1) / TILE_K), w->width = (int)(m / 2);
     w->n_pairs = w->tiles_n / 2 * (w->tiles_m / 2 * 2 + w->tiles_m % 2) + w->tiles_n % 2 * (w->tiles_m / 2 + w->tiles_m % 2);
     w->n_bands = w->tiles_m / 2 < BAND ? 1 : (w->tiles_m / 2 + BAND / 2) / BAND;
-    w->y_stays = n * m < CACHE_BYTES;
+    w->y_stays = n * w->width * 2 < CACHE_BYTES;
     at_once = cuda_of(d)->n_sm / 2, rounds = (w->n_pairs + at_once - 1) / at_once;
     return cuda_of(d)->only[CUDA_ONLY_JOINED] || (float)w->n_pairs >= (rounds == 1 ? BUSY_ONCE : BUSY) * (float)(rounds * at_once);
 }

@@ -15,8 +15,9 @@
 #include "base/str.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
+#include "tests/bench/bench.h"
 
-enum { DIM = 3840, HIDDEN = 10240, HEAD = 128, HEADS = DIM / HEAD, SETS = 3, AT_ONCE = 60, POOL = 1000003 };
+enum { DIM = 3840, HIDDEN = 10240, HEAD = 128, HEADS = DIM / HEAD, SETS = 3, AT_ONCE = 60 };
 
 #define SETTLE_S 0.4
 
@@ -32,12 +33,6 @@ struct bench {
     int (*clock)(void *, int, unsigned *);
     void *gpu;
 };
-
-static void die(const struct err *e)
-{
-    fprintf(stderr, "bench_energy: %s\n", e->text);
-    exit(1);
-}
 
 /* ---- what the driver says ---- */
 
@@ -71,42 +66,9 @@ static unsigned meter_mhz(const struct bench *b)
 
 /* ---- data ---- */
 
-static float uniform(uint64_t *state) /* -1 .. 1 */
-{
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    return (float)((int64_t)(*state >> 40) - (1 << 23)) / (float)(1 << 23);
-}
-
-/* bf16 or F32, near normal, of deviation `by`: pieces of a pool from random places. */
-static struct tensor noise(struct dev *d, enum dtype type, int64_t n, int64_t c, float by)
-{
-    static uint64_t state = 7;
-    const size_t    bytes = dtype_bytes(type), all = (size_t)(n * c) * bytes;
-    struct tensor   t = dev_new2(d, type, n, c);
-    char           *host = t.data ? malloc(all) : NULL, *pool = malloc(POOL * bytes);
-    struct err      e = {0};
-
-    if (!host || !pool) exit(1);
-    for (int i = 0; i < POOL; i++) {
-        const float v = (uniform(&state) + uniform(&state) + uniform(&state) + uniform(&state)) * 0.866f * by;
-
-        memcpy(pool + (size_t)i * bytes, (const char *)&v + 4 - bytes, bytes);
-    }
-    for (size_t at = 0, len; at < all; at += len) {
-        const size_t from = (size_t)((uniform(&state) + 1) * (POOL / 4)) * bytes;
-
-        len = POOL * bytes - from < all - at ? POOL * bytes - from : all - at;
-        memcpy(host + at, pool + from, len);
-    }
-    if (dev_put(d, &t, host, all, &e)) die(&e);
-    free(host);
-    free(pool);
-    return t;
-}
-
 static struct tensor vector(struct dev *d, int64_t n)
 {
-    struct tensor t = noise(d, DTYPE_F32, 1, n, 1.0f);
+    struct tensor t = bench_noise(d, DTYPE_F32, 1, n, 1.0f);
 
     return tensor_view(&t, 1, &n);
 }
@@ -118,13 +80,13 @@ static void fill(struct bench *b, int64_t n)
     for (int i = 0; i < SETS; i++) {
         struct set *s = &b->set[i];
 
-        s->x = noise(d, DTYPE_BF16, n, DIM, 1.0f), s->y = noise(d, DTYPE_BF16, n, DIM, 1.0f);
-        s->qkv = noise(d, DTYPE_BF16, n, 3 * DIM, 1.0f), s->hidden = noise(d, DTYPE_BF16, n, 2 * HIDDEN, 1.0f);
-        s->w_qkv = noise(d, DTYPE_BF16, 3 * DIM, DIM, 0.02f), s->w_o = noise(d, DTYPE_BF16, DIM, DIM, 0.02f);
-        s->w_13 = noise(d, DTYPE_BF16, 2 * HIDDEN, DIM, 0.02f), s->w_2 = noise(d, DTYPE_BF16, DIM, HIDDEN, 0.01f);
+        s->x = bench_noise(d, DTYPE_BF16, n, DIM, 1.0f), s->y = bench_noise(d, DTYPE_BF16, n, DIM, 1.0f);
+        s->qkv = bench_noise(d, DTYPE_BF16, n, 3 * DIM, 1.0f), s->hidden = bench_noise(d, DTYPE_BF16, n, 2 * HIDDEN, 1.0f);
+        s->w_qkv = bench_noise(d, DTYPE_BF16, 3 * DIM, DIM, 0.02f), s->w_o = bench_noise(d, DTYPE_BF16, DIM, DIM, 0.02f);
+        s->w_13 = bench_noise(d, DTYPE_BF16, 2 * HIDDEN, DIM, 0.02f), s->w_2 = bench_noise(d, DTYPE_BF16, DIM, HIDDEN, 0.01f);
     }
     b->norm = vector(d, HEAD), b->wide_norm = vector(d, DIM);
-    b->cos = noise(d, DTYPE_F32, n, HEAD / 2, 0.7f), b->sin = noise(d, DTYPE_F32, n, HEAD / 2, 0.7f);
+    b->cos = bench_noise(d, DTYPE_F32, n, HEAD / 2, 0.7f), b->sin = bench_noise(d, DTYPE_F32, n, HEAD / 2, 0.7f);
 }
 
 /* ---- the ops of a layer ---- */
@@ -201,7 +163,7 @@ static double run_for(struct bench *b, const struct op *op, double seconds, doub
         dev_stamp(b->d, 0);
         for (int i = 0; i < AT_ONCE; i++) op->run(b, &b->set[i % SETS]);
         dev_stamp(b->d, 1);
-        if (dev_sync(b->d, &e)) die(&e);
+        if (dev_sync(b->d, &e)) bench_die("bench_energy", &e);
         sum += dev_stamp_ms(b->d, 0, 1);
         n += AT_ONCE;
         took = (double)(now_us() - begin_us) / 1e6;
@@ -235,7 +197,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: bench_energy [cuda:N] [TOKENS 1..16384] [MS] [ROUNDS]\n");
         return 2;
     }
-    if (dev_open(&b.d, device, &(struct dev_opts){PRECISION_BF16, 0}, &e) || dev_scratch_reserve(b.d, (size_t)8 << 30, &e)) die(&e);
+    if (dev_open(&b.d, device, &(struct dev_opts){PRECISION_BF16, 0}, &e) || dev_scratch_reserve(b.d, (size_t)8 << 30, &e)) bench_die("bench_energy", &e);
     meter_open(&b);
     fill(&b, n);
     printf("%s, %lld tokens%s\n%-18s %9s %8s %6s %8s %6s\n", b.d->about, (long long)n, b.energy ? "" : "; this driver counts no energy", "", "ms", "TFLOP/s", "W", "J", "MHz");

@@ -13,6 +13,7 @@
 #include "base/str.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
+#include "tests/bench/bench.h"
 
 enum { ROUNDS = 11, AT_ONCE = 12, LOOKED_AT = 256, USUAL = 12 };
 
@@ -23,40 +24,6 @@ struct bench {
     struct tensor x, y, w13;
 };
 
-static void die(const struct err *e)
-{
-    fprintf(stderr, "bench_joined: %s\n", e->text);
-    exit(1);
-}
-
-/* bf16 (or F32 of the same values) of either sign, from 0.5 to 1 times `by`. */
-static struct tensor noise(struct dev *d, enum dtype type, int64_t n, int64_t c, float by)
-{
-    struct tensor t = dev_new2(d, type, n, c);
-    char         *host = t.data ? malloc((size_t)(n * c) * dtype_bytes(type)) : NULL;
-    uint64_t      state = (uint64_t)(n * c) + 7;
-    struct err    e = {0};
-
-    if (!host) exit(1);
-    for (int64_t i = 0; i < n * c; i++) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        const float    v = (float)((int64_t)(state >> 40) - (1 << 23)) / (float)(1 << 23) * by;
-        const uint32_t half = type == DTYPE_F32 ? 0 : 2;
-
-        memcpy(host + (size_t)i * dtype_bytes(type), (const char *)&v + half, 4 - half);
-    }
-    if (dev_put(d, &t, host, (size_t)(n * c) * dtype_bytes(type), &e)) die(&e);
-    free(host);
-    return t;
-}
-
-static int by_ms(const void *a, const void *b)
-{
-    const double u = *(const double *)a, v = *(const double *)b;
-
-    return (u > v) - (u < v);
-}
-
 static uint16_t *result(struct bench *b, int64_t rows, int64_t cols)
 {
     struct tensor part = b->y;
@@ -65,7 +32,7 @@ static uint16_t *result(struct bench *b, int64_t rows, int64_t cols)
 
     part.dim[0] = rows;
     if (!host) exit(1);
-    if (dev_get(b->d, &part, host, (size_t)(rows * cols) * 2, &e)) die(&e);
+    if (dev_get(b->d, &part, host, (size_t)(rows * cols) * 2, &e)) bench_die("bench_joined", &e);
     return host;
 }
 
@@ -106,11 +73,11 @@ static void compare(struct bench *b, int64_t n, int kind)
             dev_stamp(b->d, 0);
             for (int i = 0; i < AT_ONCE; i++) op_linear_swiglu(b->d, &b->y, &b->x, &b->w13);
             dev_stamp(b->d, 1);
-            if (dev_sync(b->d, &e)) die(&e);
+            if (dev_sync(b->d, &e)) bench_die("bench_joined", &e);
             if (r >= 0) ms[way][r] = dev_stamp_ms(b->d, 0, 1) / AT_ONCE;
         }
     }
-    for (int way = 0; way < 2; way++) qsort(ms[way], ROUNDS, sizeof *ms[way], by_ms);
+    for (int way = 0; way < 2; way++) qsort(ms[way], ROUNDS, sizeof *ms[way], bench_by_ms);
     printf("%6lld %-14s %9.4f %9.4f %7.3f %8.0f %8.0f %10.1e\n", (long long)n, part[kind].name, ms[0][ROUNDS / 2],
            ms[1][ROUNDS / 2], ms[1][ROUNDS / 2] / ms[0][ROUNDS / 2], flop / ms[0][ROUNDS / 2] / 1e9, flop / ms[1][ROUNDS / 2] / 1e9, apart(seen[1], seen[0], rows, cols, used));
     fflush(stdout);
@@ -130,20 +97,20 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_joined: %s: products are joined on a GPU only: cuda:N\n", device);
         return 2;
     }
-    if (dev_open(&b.d, device, &(struct dev_opts){PRECISION_BF16, 0}, &e) || dev_scratch_reserve(b.d, (size_t)1 << 30, &e)) die(&e);
+    if (dev_open(&b.d, device, &(struct dev_opts){PRECISION_BF16, 0}, &e) || dev_scratch_reserve(b.d, (size_t)1 << 30, &e)) bench_die("bench_joined", &e);
     cuda_only(b.d, CUDA_ONLY_JOINED, true);
     if (!cuda_joins(b.d)) printf("this device does them one after the other\n");
     printf("%s\n%6s %-14s %9s %9s %7s %8s %8s %10s\n", b.d->about, "tokens", "", "apart ms", "joined", "ratio", "TFLOP/s", "joined", "differ by");
     for (int kind = 0; kind < 2; kind++) {
         size_t all = dev_mark(b.d);
 
-        b.w13 = noise(b.d, DTYPE_BF16, 2 * part[kind].ffn, part[kind].dim, 0.03f);
+        b.w13 = bench_noise(b.d, DTYPE_BF16, 2 * part[kind].ffn, part[kind].dim, 0.03f);
         for (int i = 0; i < n_sizes; i++) {
             int64_t n = usual[i % USUAL];
             size_t  mark = dev_mark(b.d);
 
             if (argc > 2 && (str_to_i64(str_of(argv[i + 2]), &n) || n < 1 || n > 16384)) return 2;
-            b.x = noise(b.d, DTYPE_BF16, n, part[kind].dim, 1.0f);
+            b.x = bench_noise(b.d, DTYPE_BF16, n, part[kind].dim, 1.0f);
             b.y = dev_new2(b.d, DTYPE_BF16, n, 2 * part[kind].ffn);
             compare(&b, n, kind);
             dev_reset(b.d, mark);

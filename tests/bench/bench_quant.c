@@ -13,16 +13,11 @@
 #include "base/str.h"
 #include "kernels/ops.h"
 #include "kernels/quant.h"
+#include "tests/bench/bench.h"
 
 enum { MATRICES = 4, LAYERS = 6, ROUNDS = 5, WIDEST = 20480 };
 
 static const int64_t shape[MATRICES][2] = {{11520, 3840}, {3840, 3840}, {20480, 3840}, {3840, 10240}};
-
-static void die(const struct err *e)
-{
-    fprintf(stderr, "bench_quant: %s\n", e->text);
-    exit(1);
-}
 
 static uint32_t dice(uint64_t *state)
 {
@@ -55,7 +50,7 @@ static struct tensor weight_of(struct dev *d, enum dtype type, int i)
         }
     }
     host.data = data;
-    if (dev_weight(d, &host, &out, &e) || dev_sync(d, &e)) die(&e);
+    if (dev_weight(d, &host, &out, &e) || dev_sync(d, &e)) bench_die("bench_quant", &e);
     free(data);
     return out;
 }
@@ -80,10 +75,10 @@ static double layer_ms(struct dev *d, const struct tensor w[MATRICES], struct te
     for (int round = 0; round <= ROUNDS; round++) { /* the first warms up */
         int64_t from;
 
-        if (dev_sync(d, &e)) die(&e);
+        if (dev_sync(d, &e)) bench_die("bench_quant", &e);
         from = now_us();
         for (int i = 0; i < LAYERS; i++) layer(d, w, x, y, n);
-        if (dev_sync(d, &e)) die(&e);
+        if (dev_sync(d, &e)) bench_die("bench_quant", &e);
         double ms = (double)(now_us() - from) / 1000.0 / LAYERS;
         if (round && ms < best) best = ms;
     }
@@ -99,14 +94,14 @@ int main(int argc, char **argv)
     double        base = 0, values = 0;
 
     if ((argc > 2 && str_to_i64(str_of(argv[2]), &n)) || n < 1 || n > 65536) return 2;
-    if (dev_open(&d, device, NULL, &e) || dev_scratch_reserve(d, (size_t)n * 2 * (10240 + WIDEST) * 2 + 4096, &e)) die(&e);
+    if (dev_open(&d, device, NULL, &e) || dev_scratch_reserve(d, (size_t)n * 2 * (10240 + WIDEST) * 2 + 4096, &e)) bench_die("bench_quant", &e);
     struct tensor x = dev_new2(d, d->act_type, n, 10240), y = dev_new2(d, d->act_type, n, WIDEST);
     uint16_t     *noise = malloc((size_t)n * 10240 * 2);
     uint64_t      state = 9;
 
     if (!noise) return 1;
     for (int64_t i = 0; i < n * 10240; i++) noise[i] = (uint16_t)((dice(&state) & 0x80ffu) | 0x3f00u);
-    if (dev_put(d, &x, noise, (size_t)n * 10240 * 2, &e)) die(&e);
+    if (dev_put(d, &x, noise, (size_t)n * 10240 * 2, &e)) bench_die("bench_quant", &e);
     for (int i = 0; i < MATRICES; i++) values += (double)(shape[i][0] * shape[i][1]);
     printf("%s; %lld tokens\n%-8s %10s %8s %12s\n", d->about, (long long)n, "kind", "layer ms", "of bf16", "widen GB/s");
     for (int t = DTYPE_BF16; t < DTYPE_COUNT; t++) {

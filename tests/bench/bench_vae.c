@@ -12,6 +12,7 @@
 #include "engine/vae.h"
 #include "engine/weights.h"
 #include "kernels/ops.h"
+#include "tests/bench/bench.h"
 
 #define ROWS 64
 
@@ -133,12 +134,6 @@ static void print_ops(int times)
     printf("%-36s            %9.3f ms, waits included\n", "sum", (double)all / 1e3 / times);
 }
 
-static int by_ms(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y ? 1 : 0;
-}
-
 static int fail(const struct err *e)
 {
     fprintf(stderr, "bench_vae: %s\n", e->text);
@@ -168,7 +163,7 @@ static int decode(struct vae *v, struct dev *d, const float *values, int channel
         if (i >= 0) ms[i] = (double)(now_us() - at) / 1e3;
         if (i < 0) memset(row, 0, sizeof row);
     }
-    qsort(ms, (size_t)times, sizeof *ms, by_ms);
+    qsort(ms, (size_t)times, sizeof *ms, bench_by_ms);
     printf("decode %dx%d: median %.2f min %.2f max %.2f ms of %d, work space %zu MiB\n", w, h, ms[times / 2], ms[0], ms[times - 1], times, bytes >> 20);
     dev_reset(d, 0);
     free(ms);

@@ -58,10 +58,10 @@ static void swiglu(struct scene *s)
     box_check(s, "product and swiglu", y, t);
 }
 
-/* Many more tiles than multiprocessors, all rounds of them; the truth is the ops one after the other, checked elsewhere. */
+/* Many more tiles than multiprocessors, all rounds of them, in two bands; the truth is the ops one after the other, checked elsewhere. */
 static void many_tiles(struct scene *s)
 {
-    const int64_t n = dice_range(&s->r, 2000, 3000), k = 128, c = 12 * 128, both = n * c;
+    const int64_t n = dice_range(&s->r, 3000, 4600), k = 128, c = 12 * 128, both = n * c;
     struct box   *x = box_new(s, DTYPE_BF16, false, 1.0f, 2, (int64_t[]){n, k}), *w = box_new(s, DTYPE_BF16, false, 0.2f, 2, (int64_t[]){2 * c, k});
     struct box   *y = box_out(s, DTYPE_BF16, false, 2, (int64_t[]){n, 2 * c}), *z = box_out(s, DTYPE_BF16, false, 2, (int64_t[]){n, 2 * c});
     double       *t = truth_new(both);
