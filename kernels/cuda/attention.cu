@@ -3,7 +3,7 @@
  * A block has 64 queries of one head, a warp 16 of them; keys and values pass through shared memory in tiles. Heads are padded with zeros to
  * 32, 64, 128 or 256. A running maximum and sum per query; what was summed before is scaled down when the maximum rises.
  * The order of a sum depends on the shape alone. A row with a NaN score becomes NaN.
- * Long attentions that are not causal go to cuDNN where it is (dnn.c).
+ * Long attentions that are not causal go to hopper_attention.cu, or to cuDNN where it is (dnn.c).
  * Not here: F32 attention and wider heads (attention_chunks.cu). */
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -194,6 +194,7 @@ extern "C" void cuda_attention(struct dev *d, struct tensor *y, const struct ten
     a.scale = scale * 1.44269504088896341f;
     a.causal = causal;
     a.wide_q = wide_of(&a.q, dh), a.wide_kv = wide_of(&a.k, dh) && wide_of(&a.v, dh), a.wide_y = wide_of(&a.y, dh);
+    if (!causal && cuda_attention_hopper(d, y, q, k, v, scale)) return;
     if (!causal && a.n >= DNN_FROM && a.m >= DNN_FROM && a.wide_q && a.wide_kv && a.wide_y && a.q.type == DTYPE_BF16 && a.k.type == DTYPE_BF16 &&
         a.v.type == DTYPE_BF16 && a.y.type == DTYPE_BF16 && dnn_attention(d, y, q, k, v, scale)) return;
     if (dh <= 32) run<32, 64>(d, &a, n_heads);

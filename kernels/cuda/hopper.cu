@@ -102,12 +102,12 @@ static __device__ __forceinline__ void copy_tiles(const struct work *w, const st
             barrier_expect(full, X_BYTES + W_BYTES);
             if (p.side) {
                 tile_load_both(x + rank * HALF_BYTES, &w->x, k * TILE_K, row + rank * 64, full, stays);
-                tile_load(wt, &w->w, k * TILE_K, col, full, goes);
-                tile_load(wt + W_BYTES / 2, &w->w, k * TILE_K, col + w->width, full, goes);
+                tile_load_by(goes, wt, &w->w, k * TILE_K, col, full);
+                tile_load_by(goes, wt + W_BYTES / 2, &w->w, k * TILE_K, col + w->width, full);
             } else {
                 tile_load_both(wt + rank * (W_BYTES / 2), &w->w, k * TILE_K, col + rank * w->width, full, goes);
-                tile_load(x, &w->x, k * TILE_K, row, full, stays);
-                tile_load(x + HALF_BYTES, &w->x, k * TILE_K, row + 64, full, stays);
+                tile_load(x, &w->x, k * TILE_K, row, full);
+                tile_load(x + HALF_BYTES, &w->x, k * TILE_K, row + 64, full);
             }
             if (++stage == STAGES) stage = 0, parity ^= 1;
         }
@@ -220,12 +220,12 @@ extern "C" void *hopper_open(int major, int minor)
     void *encode = driver ? dlsym(driver, "cuTensorMapEncodeTiled") : NULL; /* the driver stays: the runtime has it, too */
 
     if (!encode) return NULL;
-    if (cudaFuncSetAttribute(product, cudaFuncAttributeMaxDynamicSharedMemorySize, ROOM_BYTES) == cudaSuccess) return encode;
+    if (cudaFuncSetAttribute(product, cudaFuncAttributeMaxDynamicSharedMemorySize, ROOM_BYTES) == cudaSuccess && hopper_attention_open()) return encode;
     cudaGetLastError(); /* a GPU that lends less shared memory */
     return NULL;
 }
 
-static bool map_of(struct dev *d, CUtensorMap *map, const void *at, int64_t ld, int64_t n, int64_t c, unsigned rows)
+bool hopper_map(struct dev *d, CUtensorMap *map, const void *at, int64_t ld, int64_t n, int64_t c, unsigned rows)
 {
     const cuuint64_t size[2] = {(cuuint64_t)c, (cuuint64_t)n}, pitch[1] = {(cuuint64_t)ld * 2};
     const cuuint32_t box[2] = {64, rows}, step[2] = {1, 1};
@@ -266,8 +266,8 @@ extern "C" bool cuda_linear_swiglu(struct dev *d, struct tensor *y, const struct
 
     if (!takes(d, &w, y, x, w13)) return false;
     if (!(at = blocks ? cuda_expanded(d, w13, DTYPE_BF16, &ldw) : w13->data)) return false;
-    ok = map_of(d, &w.x, x->data, cuda_pitch(x), x->dim[0], x->dim[1], 64) && map_of(d, &w.w, at, ldw, w13->dim[0], w13->dim[1], TILE_N / 2) &&
-         map_of(d, &w.y, y->data, cuda_pitch(y), y->dim[0], w.width, 64);
+    ok = hopper_map(d, &w.x, x->data, cuda_pitch(x), x->dim[0], x->dim[1], 64) && hopper_map(d, &w.w, at, ldw, w13->dim[0], w13->dim[1], TILE_N / 2) &&
+         hopper_map(d, &w.y, y->data, cuda_pitch(y), y->dim[0], w.width, 64);
     if (ok) {
         cuda_enter(d);
         product<<<2 * ((unsigned)w.n_pairs < at_most ? (unsigned)w.n_pairs : at_most), THREADS, ROOM_BYTES, cuda_stream(d)>>>(w);

@@ -7,6 +7,12 @@
 #include <cuda.h>
 #include <stdint.h>
 
+#include "kernels/dev.h"
+
+/* hopper.cu: a map of bf16 [n,c] for copies of `rows` rows of 64 columns. */
+bool hopper_map(struct dev *d, CUtensorMap *map, const void *at, int64_t ld, int64_t n, int64_t c, unsigned rows);
+bool hopper_attention_open(void);
+
 static __device__ __forceinline__ uint32_t shared_at(const void *p)
 {
     return (uint32_t)__cvta_generic_to_shared(p);
@@ -53,15 +59,35 @@ static __device__ __forceinline__ void barrier_arrive(uint32_t at, uint32_t rank
                  : "memory");
 }
 
+static __device__ __forceinline__ void barrier_arrive_own(uint32_t at)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(at) : "memory");
+}
+
 static __device__ __forceinline__ void barrier_wait(uint32_t at, uint32_t parity)
 {
     asm volatile("{\n.reg .pred over;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 over, [%0], %1;\n@over bra done;\nbra again;\ndone:\n}" ::"r"(at), "r"(parity)
                  : "memory");
 }
 
+/* Writes v to the same place in block `rank` of the cluster, whose barrier hears of 16 bytes. */
+static __device__ __forceinline__ void values_send(uint32_t at, const float v[4], uint32_t barrier, uint32_t rank)
+{
+    asm volatile("{\n.reg .b32 there, full;\nmapa.shared::cluster.u32 there, %0, %6;\nmapa.shared::cluster.u32 full, %5, %6;\n"
+                 "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [there], {%1, %2, %3, %4}, [full];\n}" ::"r"(at), "r"(__float_as_uint(v[0])),
+                 "r"(__float_as_uint(v[1])), "r"(__float_as_uint(v[2])), "r"(__float_as_uint(v[3])), "r"(barrier), "r"(rank)
+                 : "memory");
+}
+
+static __device__ __forceinline__ void values_get(float v[4], uint32_t at)
+{
+    asm volatile("ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(v[0]), "=f"(v[1]), "=f"(v[2]), "=f"(v[3]) : "r"(at) : "memory");
+}
+
 /* ---- the copy engine ---- */
 
-/* How long the L2 cache keeps what a copy moves: */
+/* How long the L2 cache keeps what a copy moves. A policy, even the usual one, keeps the cache from answering neighbours who ask for the same at the same
+ * time at once: where they do, and nothing has to go early, there is none (measured: docs/PERFORMANCE.md). */
 static __device__ __forceinline__ uint64_t policy_stays(void)
 {
     uint64_t p;
@@ -78,7 +104,13 @@ static __device__ __forceinline__ uint64_t policy_goes(void)
     return p;
 }
 
-static __device__ __forceinline__ void tile_load(uint32_t to, const CUtensorMap *map, int col, int row, uint32_t full, uint64_t policy)
+static __device__ __forceinline__ void tile_load(uint32_t to, const CUtensorMap *map, int col, int row, uint32_t full)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(to), "l"(map), "r"(full), "r"(col), "r"(row)
+                 : "memory");
+}
+
+static __device__ __forceinline__ void tile_load_by(uint64_t policy, uint32_t to, const CUtensorMap *map, int col, int row, uint32_t full)
 {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(to), "l"(map), "r"(full),
                  "r"(col), "r"(row), "l"(policy)
@@ -128,12 +160,29 @@ static __device__ __forceinline__ void stmatrix(uint32_t at, uint32_t a, uint32_
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(at), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
 }
 
+/* The other way round. */
+static __device__ __forceinline__ void ldmatrix(uint32_t r[4], uint32_t at)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
+}
+
 /* ---- a warpgroup ---- */
 
 /* A barrier of one warpgroup of 128 threads; 0 is __syncthreads()'s. */
 static __device__ __forceinline__ void group_sync(int id)
 {
     asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory");
+}
+
+/* A barrier of two warpgroups of which one only tells, the other waits. */
+static __device__ __forceinline__ void turn_tell(int id)
+{
+    asm volatile("bar.arrive %0, 256;" ::"r"(id) : "memory");
+}
+
+static __device__ __forceinline__ void turn_wait(int id)
+{
+    asm volatile("bar.sync %0, 256;" ::"r"(id) : "memory");
 }
 
 template <int N>
@@ -165,11 +214,24 @@ static __device__ __forceinline__ void products_wait(void)
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
 
+/* The same for a second operand whose rows lie along n, in panels of 64 columns, `panel_bytes` apart. 16 further rows are 128 more. */
+static __device__ __forceinline__ uint64_t tile_desc_turned(uint32_t at, int panel_bytes)
+{
+    return (uint64_t)((at & 0x3ffff) >> 4) | (uint64_t)(panel_bytes >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
+
 /* Products write d behind the compiler's back: what reads it after products_wait() must not be moved before it. */
-static __device__ __forceinline__ void products_touch(float d[128])
+template <int N>
+static __device__ __forceinline__ void products_touch(float (&d)[N])
 {
 #pragma unroll
-    for (int i = 0; i < 128; i++) asm volatile("" : "+f"(d[i])::"memory");
+    for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+/* v, which is not below zero, is computed before what follows: the assembler would else wait for products first and compute then. `at` is never written. */
+static __device__ __forceinline__ void computed_here(float v, uint32_t at)
+{
+    asm volatile("{\n.reg .pred p;\nsetp.lt.f32 p, %0, 0f00000000;\n@p st.shared.f32 [%1], %0;\n}" ::"f"(v), "r"(at) : "memory");
 }
 
 /* How wgmma sees a tile whose rows lie along k: eight rows are 1024 bytes, swizzled by 128. 16 further columns are 2 more. */
@@ -220,6 +282,36 @@ static __device__ __forceinline__ void product_64x256x16(float d[128], uint64_t 
           "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), "+f"(d[119]),
           "+f"(d[120]), "+f"(d[121]), "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
         : "l"(a), "l"(b), "r"(more));
+}
+
+/* d[64,128] = a[64,16] b, + d when `more`; d as above. b: [128,16]^T by tile_desc(), or, TURNED, [16,128] by tile_desc_turned(). a: each thread's pairs
+ * (row r, columns t % 4 * 2 on), (r + 8, the same), (r, 8 further), (r + 8, 8 further): as ldmatrix() gives them, or sums of products, packed, in the
+ * order in which they come. */
+template <int TURNED>
+static __device__ __forceinline__ void product_64x128x16(float d[64], const uint32_t a[4], uint64_t b, int more)
+{
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+        "%0,%1,%2,%3,%4,%5,%6,%7,"
+        "%8,%9,%10,%11,%12,%13,%14,%15,"
+        "%16,%17,%18,%19,%20,%21,%22,%23,"
+        "%24,%25,%26,%27,%28,%29,%30,%31,"
+        "%32,%33,%34,%35,%36,%37,%38,%39,"
+        "%40,%41,%42,%43,%44,%45,%46,%47,"
+        "%48,%49,%50,%51,%52,%53,%54,%55,"
+        "%56,%57,%58,%59,%60,%61,%62,%63},"
+        " {%64, %65, %66, %67}, %68, p, 1, 1, %70;\n}"
+        :
+          "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+          "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+          "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+          "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
+          "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
+          "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
+          "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
+          "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(more), "n"(TURNED));
 }
 
 #endif

@@ -176,6 +176,7 @@ void         cuda_repeats_close(struct dev *d);
 
 /* Attention for any head width by products over chunks of queries (F32, and heads wider than the fused kernel takes). */
 op_attention_f cuda_attention_chunks;
+bool cuda_attention_hopper(struct dev *d, struct tensor *y, const struct tensor *q, const struct tensor *k, const struct tensor *v, float scale); /* false: not here */
 
 extern op_linear_f      cuda_linear;
 extern op_linear_swiglu_f cuda_linear_swiglu; /* hopper.cu */

@@ -1,7 +1,7 @@
 /* bench_energy.c - what each op of a layer of the transformer takes when it runs alone, over and over, until the card's clock has settled: milliseconds,
  * watts, joules and the clock. At the limit of its power a card's time is energy, and this says whose.
  *
- *   bench_energy [DEVICE] [TOKENS] [MS] [ROUNDS]     default cuda:0 4224 1000 2
+ *   bench_energy [DEVICE] [TOKENS] [MS] [ROUNDS] [OP...]     default cuda:0 4224 1000 2, all ops; an OP is the beginning of a name
  *
  * Random data near normal, three sets of it that take turns, so that nothing is in the cache by chance. Watts come from the driver's counter of
  * energy (NVML, found at run time), which moves in steps: a run of less than a second can be 10 % off, milliseconds are not.
@@ -114,6 +114,13 @@ static void attention(struct bench *b, struct set *s)
     op_attention(b->d, &heads[3], &heads[0], &heads[1], &heads[2], 0.0883883f, false);
 }
 
+static void attention_theirs(struct bench *b, struct set *s)
+{
+    cuda_only(b->d, CUDA_ONLY_THEIRS, true);
+    attention(b, s);
+    cuda_only(b->d, CUDA_ONLY_THEIRS, false);
+}
+
 static void out(struct bench *b, struct set *s)
 {
     op_linear(b->d, &s->y, &s->x, &s->w_o, NULL);
@@ -144,19 +151,20 @@ static void down(struct bench *b, struct set *s)
 static const struct op {
     const char *name;
     op_f       *run;
-    double      flop_per_tok; /* attention's grow with the tokens: 0 */
+    double      flop_per_tok; /* attention's grow with the tokens: -1 */
 } ops[] = {
-    {"q, k, v", qkv, 2.0 * DIM * 3 * DIM},      {"norm_rope", norm_rope, 0},      {"attention", attention, 0},
+    {"q, k, v", qkv, 2.0 * DIM * 3 * DIM},      {"norm_rope", norm_rope, 0},      {"attention", attention, -1},
+    {"attention, cuDNN", attention_theirs, -1},
     {"out", out, 2.0 * DIM * DIM},              {"add_norm", add_norm, 0},        {"gate, up alone", gate_up, 2.0 * DIM * 2 * HIDDEN},
     {"gate, up, swiglu", gate_up_swiglu, 2.0 * DIM * 2 * HIDDEN},                 {"down", down, 2.0 * HIDDEN * DIM},
 };
 
 /* Runs it for so long; ms of one. Returns the seconds it really took. */
-static double run_for(struct bench *b, const struct op *op, double seconds, double *ms)
+static double run_for(struct bench *b, const struct op *op, double seconds, double *ms, double *mhz)
 {
     const int64_t begin_us = now_us();
     struct err    e = {0};
-    double        sum = 0, took;
+    double        sum = 0, clocks = 0, took;
     int           n = 0;
 
     do {
@@ -166,23 +174,33 @@ static double run_for(struct bench *b, const struct op *op, double seconds, doub
         if (dev_sync(b->d, &e)) bench_die("bench_energy", &e);
         sum += dev_stamp_ms(b->d, 0, 1);
         n += AT_ONCE;
+        clocks += meter_mhz(b);
         took = (double)(now_us() - begin_us) / 1e6;
     } while (took < seconds);
     *ms = sum / n;
+    *mhz = clocks * AT_ONCE / n;
     return took;
 }
 
 static void measure(struct bench *b, const struct op *op, int64_t n, double seconds)
 {
-    const double flop = op->run == attention ? 4.0 * (double)n * (double)n * DIM : op->flop_per_tok * (double)n;
-    double       ms, joules, took, watts;
+    const double flop = op->flop_per_tok < 0 ? 4.0 * (double)n * (double)n * DIM : op->flop_per_tok * (double)n;
+    double       ms, mhz, joules, took, watts;
 
-    run_for(b, op, SETTLE_S, &ms);
+    run_for(b, op, SETTLE_S, &ms, &mhz);
     joules = meter_joules(b);
-    took = run_for(b, op, seconds, &ms);
+    took = run_for(b, op, seconds, &ms, &mhz);
     watts = (meter_joules(b) - joules) / took;
-    printf("%-18s %9.4f %8.0f %6.0f %8.3f %6u\n", op->name, ms, flop / ms / 1e9, watts, watts * ms / 1e3, meter_mhz(b));
+    printf("%-18s %9.4f %8.0f %6.0f %8.3f %6.0f\n", op->name, ms, flop / ms / 1e9, watts, watts * ms / 1e3, mhz);
     fflush(stdout);
+}
+
+static bool wished(const struct op *op, char *const *names)
+{
+    if (!names) return true;
+    for (; *names; names++)
+        if (str_starts(str_of(op->name), *names)) return true;
+    return false;
 }
 
 int main(int argc, char **argv)
@@ -194,7 +212,7 @@ int main(int argc, char **argv)
 
     if (!str_starts(str_of(device), "cuda") || (argc > 2 && str_to_i64(str_of(argv[2]), &n)) || (argc > 3 && str_to_i64(str_of(argv[3]), &ms)) ||
         (argc > 4 && str_to_i64(str_of(argv[4]), &n_rounds)) || n < 1 || n > 16384 || ms < 1) {
-        fprintf(stderr, "usage: bench_energy [cuda:N] [TOKENS 1..16384] [MS] [ROUNDS]\n");
+        fprintf(stderr, "usage: bench_energy [cuda:N] [TOKENS 1..16384] [MS] [ROUNDS] [OP...]\n");
         return 2;
     }
     if (dev_open(&b.d, device, &(struct dev_opts){PRECISION_BF16, 0}, &e) || dev_scratch_reserve(b.d, (size_t)8 << 30, &e)) bench_die("bench_energy", &e);
@@ -202,7 +220,8 @@ int main(int argc, char **argv)
     fill(&b, n);
     printf("%s, %lld tokens%s\n%-18s %9s %8s %6s %8s %6s\n", b.d->about, (long long)n, b.energy ? "" : "; this driver counts no energy", "", "ms", "TFLOP/s", "W", "J", "MHz");
     for (int64_t r = 0; r < n_rounds; r++)
-        for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) measure(&b, &ops[i], n, (double)ms / 1e3);
+        for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
+            if (wished(&ops[i], argc > 5 ? argv + 5 : NULL)) measure(&b, &ops[i], n, (double)ms / 1e3);
     dev_close(b.d);
     return 0;
 }

@@ -43,10 +43,12 @@ static void linear_one_row(struct scene *s)
     product(s, 1, dice_range(&s->r, 200, 2300), dice_range(&s->r, 100, 300));
 }
 
-static void attend(struct scene *s, int64_t n, int64_t m, int64_t hq, int64_t hk, int64_t dh, float scale, bool causal)
+/* wide: in bf16, with rows on whole 16 bytes, as the long ones' kernels want them. */
+static void attend_as(struct scene *s, bool wide, int64_t n, int64_t m, int64_t hq, int64_t hk, int64_t dh, float scale, bool causal)
 {
-    struct box *q = box_new(s, gpu_act(s), true, 1.0f, 3, (int64_t[]){n, hq, dh}), *k = box_new(s, gpu_act(s), true, 1.0f, 3, (int64_t[]){m, hk, dh});
-    struct box *v = box_new(s, gpu_act(s), true, 1.0f, 3, (int64_t[]){m, hk, dh}), *y = box_out(s, gpu_act(s), true, 3, (int64_t[]){n, hq, dh});
+    const enum dtype tq = wide ? DTYPE_BF16 : gpu_act(s), tk = wide ? DTYPE_BF16 : gpu_act(s), tv = wide ? DTYPE_BF16 : gpu_act(s), ty = wide ? DTYPE_BF16 : gpu_act(s);
+    struct box *q = box_new(s, tq, !wide, 1.0f, 3, (int64_t[]){n, hq, dh}), *k = box_new(s, tk, !wide, 1.0f, 3, (int64_t[]){m, hk, dh});
+    struct box *v = box_new(s, tv, !wide, 1.0f, 3, (int64_t[]){m, hk, dh}), *y = box_out(s, ty, !wide, 3, (int64_t[]){n, hq, dh});
     double     *truth = truth_new(n * hq * dh), *p = truth_new(m);
 
     for (int64_t i = 0; i < box_count(q); i++) q->v[i] = (float)rounded(s, q->v[i]);
@@ -70,6 +72,11 @@ static void attend(struct scene *s, int64_t n, int64_t m, int64_t hq, int64_t hk
     free(p);
     op_attention(s->d, &y->t, &q->t, &k->t, &v->t, scale, causal);
     box_check(s, "attention", y, truth);
+}
+
+static void attend(struct scene *s, int64_t n, int64_t m, int64_t hq, int64_t hk, int64_t dh, float scale, bool causal)
+{
+    attend_as(s, false, n, m, hq, hk, dh, scale, causal);
 }
 
 static void attention_ragged(struct scene *s)
@@ -127,6 +134,25 @@ static void attention_packed(struct scene *s)
     q = tensor_heads(&q, hq), k = tensor_heads(&k, hk), v = tensor_heads(&v, hk);
     op_attention(s->d, &y->t, &q, &k, &v, (float)scale, false);
     box_check(s, "attention", y, truth);
+}
+
+/* Tiles of 128, whole and ragged, fewer and more than there are multiprocessors. */
+static void attention_tiles(struct scene *s)
+{
+    static const int64_t edge[] = {1, 8, 63, 64, 65, 127, 128, 129, 255, 256, 257, 300};
+    const int64_t        hk = dice_range(&s->r, 1, 3), n = edge[dice_range(&s->r, 0, 11)], m = edge[dice_range(&s->r, 0, 11)];
+
+    attend_as(s, true, n, m, hk * dice_range(&s->r, 1, 2), hk, 128, 0.0884f, false);
+}
+
+static void attention_many_tiles(struct scene *s)
+{
+    attend_as(s, true, dice_range(&s->r, 250, 300), dice_range(&s->r, 500, 530), 60 + dice_range(&s->r, 0, 9), 1, 128, 0.0884f, false);
+}
+
+static void attention_steep_tiles(struct scene *s)
+{
+    attend_as(s, true, 130, 1050, 1, 1, 128, 4.0f, false);
 }
 
 /* Scores of hundreds: only a running maximum survives. */
@@ -330,6 +356,21 @@ static void test_attention(void **state)
     gpu_end();
 }
 
+/* On sm_90, of any length; elsewhere these are what the test above has. */
+static void test_attention_tiles(void **state)
+{
+    struct dev *d = gpu_dev(PRECISION_BF16);
+
+    (void)state;
+    cuda_only(d, CUDA_ONLY_JOINED, true);
+    gpu_run_on(d, "attention in tiles", attention_tiles, 0, 4e-3, 60);
+    gpu_run_on(d, "attention in many tiles", attention_many_tiles, 0, 4e-3, 3);
+    gpu_run_on(d, "attention packed, in tiles", attention_packed, 0, 4e-3, 8);
+    gpu_run_on(d, "attention steep, in tiles", attention_steep_tiles, 0, 4e-3, 2);
+    dev_close(d);
+    gpu_end();
+}
+
 static void test_conv(void **state)
 {
     (void)state;
@@ -429,7 +470,7 @@ static void test_nan(void **state)
 /* An argument chooses tests by name. */
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_attention), cmocka_unit_test(test_conv),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_attention), cmocka_unit_test(test_attention_tiles), cmocka_unit_test(test_conv),
                                        cmocka_unit_test(test_plain), cmocka_unit_test(test_measured), cmocka_unit_test(test_nan)};
 
     if (argc > 1) cmocka_set_test_filter(argv[1]);
