@@ -18,7 +18,7 @@ enum cuda_only {
     CUDA_ONLY_FIRST,    /* measuring products that are new */
     CUDA_ONLY_SEPARATE, /* products that end in what follows them */
     CUDA_ONLY_THEIRS,   /* our attention where cuDNN has one */
-    CUDA_ONLY_JOINED,   /* asking whether such a product is worth it at its size */
+    CUDA_ONLY_JOINED,   /* asking whether one of these is worth it at its size */
     CUDA_ONLY_COUNT
 };
 void cuda_only(struct dev *d, enum cuda_only what, bool on);

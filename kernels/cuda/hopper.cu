@@ -6,7 +6,7 @@
  * the rows, where they lie side by side (the last row of an odd number of tiles). Blocks stay and take tiles in a fixed order; while a tile ends,
  * the copies of the next are under way. Design: CUTLASS's warp-specialised persistent kernels; PTX ISA 8.0.
  *
- * Under load the card's power is the limit, and what comes from memory costs some: of rows, weights and results the cache is told to keep the rows.
+ * Under load the card's power is the limit, and what comes from memory costs some: the cache is told to let weights and results go first, not the rows.
  *
  * A sum is made in an order that depends on k alone. Widths are whole tiles, rows need not be: what lies outside is read as zeros and not written.
  * Not here: any other product (blas.c; an end with the heads' norm and rotation gained nothing, docs/PERFORMANCE.md), other GPUs, F32. */
@@ -89,27 +89,27 @@ static __device__ __forceinline__ struct room room_of(uint32_t at)
 static __device__ __forceinline__ void copy_tiles(const struct work *w, const struct room *s, int cluster, int n_clusters, int rank)
 {
     const uint64_t stays = policy_stays(), goes = policy_goes();
-    int            stage = 0, parity = 1; /* all stages are empty: the phase before the first is over */
+    struct ring    stage = {0, 1}; /* all are empty: the phase before the first is over */
 
     for (int pair = cluster; pair < w->n_pairs; pair += n_clusters) {
         const struct place p = place_of(w, pair, rank);
         const int          row = p.m * TILE_M, col = p.n * (TILE_N / 2);
 
         for (int k = 0; k < w->steps; k++) {
-            const uint32_t full = s->full + stage * 8, x = s->x + stage * X_BYTES, wt = s->w + stage * W_BYTES;
+            const uint32_t full = s->full + stage.at * 8, x = s->x + stage.at * X_BYTES, wt = s->w + stage.at * W_BYTES;
 
-            barrier_wait(s->empty + stage * 8, parity);
+            barrier_wait(s->empty + stage.at * 8, stage.parity);
             barrier_expect(full, X_BYTES + W_BYTES);
             if (p.side) {
                 tile_load_both(x + rank * HALF_BYTES, &w->x, k * TILE_K, row + rank * 64, full, stays);
-                tile_load_by(goes, wt, &w->w, k * TILE_K, col, full);
-                tile_load_by(goes, wt + W_BYTES / 2, &w->w, k * TILE_K, col + w->width, full);
+                tile_load_by(wt, &w->w, k * TILE_K, col, full, goes);
+                tile_load_by(wt + W_BYTES / 2, &w->w, k * TILE_K, col + w->width, full, goes);
             } else {
                 tile_load_both(wt + rank * (W_BYTES / 2), &w->w, k * TILE_K, col + rank * w->width, full, goes);
                 tile_load(x, &w->x, k * TILE_K, row, full);
                 tile_load(x + HALF_BYTES, &w->x, k * TILE_K, row + 64, full);
             }
-            if (++stage == STAGES) stage = 0, parity ^= 1;
+            ring_next<STAGES>(&stage);
         }
     }
 }
@@ -122,11 +122,8 @@ static __device__ __forceinline__ void send(const struct work *w, uint32_t out, 
     if (threadIdx.x % 128 == 0) stores_read();
     group_sync(1 + group);
 #pragma unroll
-    for (int j = 0; j < 8; j++) { /* 16 columns */
-        const int chunk = j % 4 * 2 + lane / 16; /* of 8 columns, of 8 in a row */
-
-        stmatrix(out + j / 4 * HALF_BYTES + r * 128 + ((chunk ^ (r & 7)) << 4), v[4 * j], v[4 * j + 1], v[4 * j + 2], v[4 * j + 3]);
-    }
+    for (int j = 0; j < 8; j++) /* 16 columns */
+        stmatrix(tile_at(out + j / 4 * HALF_BYTES, r, j % 4 * 2 + lane / 16), v[4 * j], v[4 * j + 1], v[4 * j + 2], v[4 * j + 3]);
     written_for_copies();
     group_sync(1 + group);
     if (threadIdx.x % 128 == 0) {
@@ -156,16 +153,17 @@ static __device__ __forceinline__ void multiply(const struct work *w, const stru
     const uint64_t policy = w->y_stays ? policy_stays() : policy_goes();
     const uint32_t out = s->out + group * (OUT_BYTES / 2);
     const bool     tells = threadIdx.x % 128 < 2; /* one thread for each block of the cluster */
-    int            stage = 0, parity = 0, last = 0;
+    struct ring    stage = {0, 0};
+    int            last = 0;
     float          d[128];
 
     for (int pair = cluster; pair < w->n_pairs; pair += n_clusters) {
         const struct place p = place_of(w, pair, rank);
 
         for (int k = 0; k < w->steps; k++) {
-            const uint64_t x = tile_desc(s->x + stage * X_BYTES + group * HALF_BYTES), wt = tile_desc(s->w + stage * W_BYTES);
+            const uint64_t x = tile_desc(s->x + stage.at * X_BYTES + group * HALF_BYTES), wt = tile_desc(s->w + stage.at * W_BYTES);
 
-            barrier_wait(s->full + stage * 8, parity);
+            barrier_wait(s->full + stage.at * 8, stage.parity);
             products_begin();
 #pragma unroll
             for (int i = 0; i < TILE_K / 16; i++) product_64x256x16(d, x + 2 * i, wt + 2 * i, k > 0 || i > 0);
@@ -174,8 +172,8 @@ static __device__ __forceinline__ void multiply(const struct work *w, const stru
                 products_wait<1>();
                 if (tells) barrier_arrive(s->empty + last * 8, threadIdx.x % 128);
             }
-            last = stage;
-            if (++stage == STAGES) stage = 0, parity ^= 1;
+            last = stage.at;
+            ring_next<STAGES>(&stage);
         }
         products_wait<0>();
         products_touch(d);

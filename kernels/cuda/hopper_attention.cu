@@ -14,6 +14,7 @@
 
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/mma.cuh"
 
 #define QUERIES 128
 #define KEYS    128
@@ -22,6 +23,7 @@
 #define BUFFERS 2    /* of queries; results leave through them */
 #define THREADS 384
 #define RISE    8.0f /* powers of two */
+
 #define LONG_FROM 512 /* queries and keys */
 
 #define PANEL_BYTES(rows) ((rows) * 128)             /* rows of 64 values */
@@ -82,17 +84,6 @@ static __device__ __forceinline__ struct room room_of(uint32_t at)
     return s;
 }
 
-/* Where a ring of N places stands: its next place, and the parity of the phase that is waited for there. */
-struct ring {
-    int at, parity;
-};
-
-template <int N>
-static __device__ __forceinline__ void ring_next(struct ring *r)
-{
-    if (++r->at == N) r->at = 0, r->parity ^= 1;
-}
-
 /* ---- copies ---- */
 
 static __device__ __forceinline__ void copy_kv(uint32_t to, const CUtensorMap *map, int col, int row, uint32_t full)
@@ -137,7 +128,7 @@ static __device__ __forceinline__ void queries_get(uint32_t q[32], uint32_t room
     const int lane = threadIdx.x % 32, row = threadIdx.x % 128 / 32 * 16 + lane % 16;
 
 #pragma unroll
-    for (int i = 0; i < DIM / 16; i++) ldmatrix(q + 4 * i, room + i / 4 * PANEL_BYTES(64) + row * 128 + (((i % 4 * 2 + lane / 16) ^ (row & 7)) << 4));
+    for (int i = 0; i < DIM / 16; i++) ldmatrix_at(q + 4 * i, tile_at(room + i / 4 * PANEL_BYTES(64), row, i % 4 * 2 + lane / 16));
 }
 
 /* s = q k^T. k: KEYS keys. */
@@ -261,12 +252,11 @@ static __device__ __forceinline__ void send(const struct work *w, uint32_t room,
     }
 #pragma unroll
     for (int j = 0; j < 8; j++) { /* 16 columns */
-        const int chunk = j % 4 * 2 + lane / 16;
-        uint32_t  v[4];
+        uint32_t v[4];
 
 #pragma unroll
         for (int i = 0; i < 4; i++) v[i] = pack_bf16(o[8 * j + 2 * i] * by[i % 2], o[8 * j + 2 * i + 1] * by[i % 2]);
-        stmatrix(room + j / 4 * PANEL_BYTES(64) + at * 128 + ((chunk ^ (at & 7)) << 4), v[0], v[1], v[2], v[3]);
+        stmatrix(tile_at(room + j / 4 * PANEL_BYTES(64), at, j % 4 * 2 + lane / 16), v[0], v[1], v[2], v[3]);
     }
     written_for_copies();
     group_sync(1 + group);

@@ -5,11 +5,15 @@
 
 #include <cuda_bf16.h>
 
+/* `at`: an address in shared memory. */
+static __device__ __forceinline__ void ldmatrix_at(unsigned int r[4], unsigned int at)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
+}
+
 static __device__ __forceinline__ void ldmatrix(unsigned int r[4], const __nv_bfloat16 *at)
 {
-    unsigned int s = (unsigned int)__cvta_generic_to_shared(at);
-
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(s) : "memory");
+    ldmatrix_at(r, (unsigned int)__cvta_generic_to_shared(at));
 }
 
 static __device__ __forceinline__ void ldmatrix_turned(unsigned int r[4], const __nv_bfloat16 *at)
