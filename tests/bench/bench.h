@@ -1,7 +1,8 @@
-/* bench.h - what benches of kernels share: data by chance, an end with a sentence, the order of milliseconds. */
+/* bench.h - what benches of kernels share: data by chance, an end with a sentence, the order of milliseconds, how far results are apart. */
 #ifndef TESTS_BENCH_BENCH_H
 #define TESTS_BENCH_BENCH_H
 
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +59,25 @@ static inline struct tensor bench_noise(struct dev *d, enum dtype type, int64_t 
     free(host);
     free(pool);
     return t;
+}
+
+/* Relative RMS of the first `used` columns of one beside two, both bf16 [rows,cols]. */
+static inline double bench_apart(const uint16_t *one, const uint16_t *two, int64_t rows, int64_t cols, int64_t used)
+{
+    double sum = 0, all = 0;
+
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < used; j++) {
+            const uint32_t u = (uint32_t)one[i * cols + j] << 16, v = (uint32_t)two[i * cols + j] << 16;
+            float          fu, fv;
+
+            memcpy(&fu, &u, sizeof fu);
+            memcpy(&fv, &v, sizeof fv);
+            sum += ((double)fu - (double)fv) * ((double)fu - (double)fv);
+            all += (double)fv * (double)fv;
+        }
+    }
+    return sqrt(sum / all);
 }
 
 #endif

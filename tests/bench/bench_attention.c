@@ -3,7 +3,6 @@
  *   bench_attention [DEVICE] [TOKENS...]     default cuda:0 and sizes that pictures have
  *
  * Per size: median ms of both, TFLOP/s, and how far the values are apart (relative RMS). Figures, never a verdict. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,22 +13,6 @@
 #include "tests/bench/bench.h"
 
 enum { ROUNDS = 15, AT_ONCE = 20, HEADS = 30, HEAD = 128, USUAL = 6 };
-
-static double apart(uint16_t *const seen[2], int64_t count)
-{
-    double sum = 0, all = 0;
-
-    for (int64_t i = 0; i < count; i++) {
-        const uint32_t u = (uint32_t)seen[0][i] << 16, v = (uint32_t)seen[1][i] << 16;
-        float          fu, fv;
-
-        memcpy(&fu, &u, sizeof fu);
-        memcpy(&fv, &v, sizeof fv);
-        sum += ((double)fu - (double)fv) * ((double)fu - (double)fv);
-        all += (double)fv * (double)fv;
-    }
-    return sqrt(sum / all);
-}
 
 static void compare(struct dev *d, int64_t n)
 {
@@ -57,7 +40,7 @@ static void compare(struct dev *d, int64_t n)
     }
     for (int ours = 0; ours < 2; ours++) qsort(ms[ours], ROUNDS, sizeof *ms[ours], bench_by_ms);
     printf("%6lld %9.4f %9.4f %7.3f %8.0f %8.0f %10.1e\n", (long long)n, ms[0][ROUNDS / 2], ms[1][ROUNDS / 2], ms[1][ROUNDS / 2] / ms[0][ROUNDS / 2], flop / ms[0][ROUNDS / 2] / 1e9,
-           flop / ms[1][ROUNDS / 2] / 1e9, apart(seen, n * dim));
+           flop / ms[1][ROUNDS / 2] / 1e9, bench_apart(seen[1], seen[0], n, dim, dim));
     fflush(stdout);
     free(seen[0]);
     free(seen[1]);

@@ -5,7 +5,6 @@
  *
  * Per size: median ms of both, TFLOP/s, and how far the values are apart (relative RMS of the first 256 rows).
  * Figures, never a verdict. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,24 +35,6 @@ static uint16_t *result(struct bench *b, int64_t rows, int64_t cols)
     return host;
 }
 
-static double apart(const uint16_t *one, const uint16_t *two, int64_t rows, int64_t cols, int64_t used)
-{
-    double sum = 0, all = 0;
-
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j < used; j++) {
-            const uint32_t u = (uint32_t)one[i * cols + j] << 16, v = (uint32_t)two[i * cols + j] << 16;
-            float          fu, fv;
-
-            memcpy(&fu, &u, sizeof fu);
-            memcpy(&fv, &v, sizeof fv);
-            sum += ((double)fu - (double)fv) * ((double)fu - (double)fv);
-            all += (double)fv * (double)fv;
-        }
-    }
-    return sqrt(sum / all);
-}
-
 static void compare(struct bench *b, int64_t n, int kind)
 {
     const int64_t cols = 2 * part[kind].ffn, used = part[kind].ffn, rows = n < LOOKED_AT ? n : LOOKED_AT;
@@ -79,7 +60,7 @@ static void compare(struct bench *b, int64_t n, int kind)
     }
     for (int way = 0; way < 2; way++) qsort(ms[way], ROUNDS, sizeof *ms[way], bench_by_ms);
     printf("%6lld %-14s %9.4f %9.4f %7.3f %8.0f %8.0f %10.1e\n", (long long)n, part[kind].name, ms[0][ROUNDS / 2],
-           ms[1][ROUNDS / 2], ms[1][ROUNDS / 2] / ms[0][ROUNDS / 2], flop / ms[0][ROUNDS / 2] / 1e9, flop / ms[1][ROUNDS / 2] / 1e9, apart(seen[1], seen[0], rows, cols, used));
+           ms[1][ROUNDS / 2], ms[1][ROUNDS / 2] / ms[0][ROUNDS / 2], flop / ms[0][ROUNDS / 2] / 1e9, flop / ms[1][ROUNDS / 2] / 1e9, bench_apart(seen[1], seen[0], rows, cols, used));
     fflush(stdout);
     free(seen[0]);
     free(seen[1]);

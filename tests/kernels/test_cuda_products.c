@@ -43,12 +43,16 @@ static void linear_one_row(struct scene *s)
     product(s, 1, dice_range(&s->r, 200, 2300), dice_range(&s->r, 100, 300));
 }
 
-/* wide: in bf16, with rows on whole 16 bytes, as the long ones' kernels want them. */
+/* A tensor of attention; wide: in bf16, with rows on whole 16 bytes, as the long ones' kernels want them. */
+static struct box *part(struct scene *s, bool wide, int64_t n, int64_t h, int64_t dh)
+{
+    return box_new(s, wide ? DTYPE_BF16 : gpu_act(s), !wide, 1.0f, 3, (int64_t[]){n, h, dh});
+}
+
 static void attend_as(struct scene *s, bool wide, int64_t n, int64_t m, int64_t hq, int64_t hk, int64_t dh, float scale, bool causal)
 {
-    const enum dtype tq = wide ? DTYPE_BF16 : gpu_act(s), tk = wide ? DTYPE_BF16 : gpu_act(s), tv = wide ? DTYPE_BF16 : gpu_act(s), ty = wide ? DTYPE_BF16 : gpu_act(s);
-    struct box *q = box_new(s, tq, !wide, 1.0f, 3, (int64_t[]){n, hq, dh}), *k = box_new(s, tk, !wide, 1.0f, 3, (int64_t[]){m, hk, dh});
-    struct box *v = box_new(s, tv, !wide, 1.0f, 3, (int64_t[]){m, hk, dh}), *y = box_out(s, ty, !wide, 3, (int64_t[]){n, hq, dh});
+    struct box *q = part(s, wide, n, hq, dh), *k = part(s, wide, m, hk, dh), *v = part(s, wide, m, hk, dh);
+    struct box *y = box_out(s, wide ? DTYPE_BF16 : gpu_act(s), !wide, 3, (int64_t[]){n, hq, dh});
     double     *truth = truth_new(n * hq * dh), *p = truth_new(m);
 
     for (int64_t i = 0; i < box_count(q); i++) q->v[i] = (float)rounded(s, q->v[i]);
